@@ -1,0 +1,1 @@
+"""The coordinator of rounds, the model registry and the ranking endpoint."""

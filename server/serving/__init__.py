@@ -1,0 +1,1 @@
+"""The ranking endpoint: catalogue, item index, rankings with reasons, gRPC service."""

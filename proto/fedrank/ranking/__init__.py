@@ -1,0 +1,1 @@
+"""The ranking endpoint's protocol, by version."""

@@ -1,0 +1,74 @@
+"""What can go wrong in the coordinator, the registry and the ranking endpoint.
+
+Every message names the thing, the value where it is public, the bound and the next step; never an event, an
+embedding, a key or a shopper.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class ServerError(Exception):
+    """Base of every error that the room `server` raises on purpose."""
+
+
+class RegistryError(ServerError):
+    """The model registry cannot do what was asked."""
+
+
+class UnknownVersion(RegistryError):
+    """No model version of this name was added to the registry."""
+
+
+class CorruptVersion(RegistryError):
+    """The files of a model version do not have the hash that they were stored under."""
+
+
+class InvalidModel(RegistryError):
+    """Weights or card cannot be stored: empty, not finite, or not plain numbers or JSON."""
+
+
+class NothingPromoted(RegistryError):
+    """The registry holds no promoted version, so there is nothing to serve."""
+
+
+class CatalogueError(ServerError):
+    """The catalogue cannot be read, or does not belong to the model version."""
+
+
+class EndpointError(ServerError):
+    """The endpoint cannot be opened as configured."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Violation:
+    """One field of a request that was refused: its path, and what is wrong, the bound and the next step."""
+
+    field: str
+    problem: str
+
+
+class InvalidRequest(ServerError):
+    """A request breaks the protocol; `violations` name every field at fault."""
+
+    def __init__(self, *violations: Violation) -> None:
+        """Keep the violations; the message joins them."""
+        super().__init__("; ".join(f"{violation.field}: {violation.problem}" for violation in violations))
+        self.violations = violations
+
+
+class UnknownItem(ServerError):
+    """The item that the surface starts from is not in the catalogue."""
+
+
+class WrongModelVersion(ServerError):
+    """The request carries an embedding of another model version than the one that is served."""
+
+
+class FeedbackUnavailable(ServerError):
+    """Events could not be stored now; nothing of the batch is acknowledged."""
+
+
+class ProfileUnavailable(ServerError):
+    """Stored profiles cannot be read now."""
