@@ -1,0 +1,13 @@
+"""What can go wrong in the model room."""
+
+
+class ModelError(Exception):
+    """Base of every error that the model room raises."""
+
+
+class ShapeError(ModelError, ValueError):
+    """An array does not have the shape or type that the schema declares."""
+
+
+class FeatureError(ModelError, ValueError):
+    """A feature value lies outside its declared range."""

@@ -1,0 +1,60 @@
+"""The parameters of the two towers: names, shapes, and the flat vector that crosses the wire."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.errors import ShapeError
+from model.features import AGE_BUCKETS, CONTEXT_ROWS, KINDS, POSITION_BUCKETS
+
+Weights = dict[str, NDArray[np.float32]]
+
+FROZEN = ("item_bias",)
+"""Not trained by gradient: set once from the released counts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schema:
+    """Sizes that fix every parameter of the model; public, agreed before the first round."""
+
+    items: int
+    content_features: int
+    dim: int
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the shape of every parameter, in wire order."""
+        return {
+            "item_id": (self.items, self.dim),
+            "content": (self.content_features, self.dim),
+            "item_bias": (self.items,),
+            "prior_scale": (1,),
+            "gain": (self.dim,),
+            "kind_weight": (len(KINDS),),
+            "position_weight": (POSITION_BUCKETS,),
+            "age_weight": (AGE_BUCKETS,),
+            "context": (CONTEXT_ROWS, self.dim),
+        }
+
+    def zeros(self) -> Weights:
+        """Return every parameter as zeros."""
+        return {name: np.zeros(shape, dtype=np.float32) for name, shape in self.shapes().items()}
+
+
+def check(weights: Weights, schema: Schema) -> None:
+    """Refuse weights whose names, shapes, type or values are not those of the schema.
+
+    Raises:
+        ShapeError: names the parameter, what it has and what is declared.
+    """
+    shapes = schema.shapes()
+    if set(weights) != set(shapes):
+        raise ShapeError(f"parameters are {sorted(weights)}; the schema declares {sorted(shapes)}")
+    for name, shape in shapes.items():
+        value = weights[name]
+        if value.shape != shape or value.dtype != np.float32:
+            raise ShapeError(f"{name} is {value.dtype} {value.shape}; the schema declares float32 {shape}")
+        if not np.isfinite(value).all():
+            raise ShapeError(f"{name} holds values that are not finite; discard this model version")
