@@ -1,0 +1,48 @@
+"""The family of errors of this room: each names the thing, the value, the bound and the next step.
+
+No message ever holds a shopper's id, an event, plaintext or a key.
+"""
+
+
+class PrivacyError(Exception):
+    """Base of every error of the privacy room."""
+
+
+class DecryptionError(PrivacyError):
+    """A ciphertext was damaged, moved to another place, or belongs to another key."""
+
+
+class KeyringError(PrivacyError):
+    """The keyring is missing, damaged, or readable by others than its owner."""
+
+
+class DatabaseError(PrivacyError):
+    """A database URL is wrong, or the database cannot do what it was asked."""
+
+
+class NewerSchema(DatabaseError):
+    """The database was written by a newer version of fedrank than this one."""
+
+
+class DatabaseMissing(DatabaseError):
+    """The database that should already exist does not."""
+
+
+class LedgerError(PrivacyError):
+    """The ledger was asked for something that it must refuse."""
+
+
+class InvalidCharge(LedgerError):
+    """A charge or a cap holds a value that no release can have (negative, not finite, empty name)."""
+
+
+class BudgetExceeded(LedgerError):
+    """At least one shopper of the cohort would spend more than the cap; nobody was charged."""
+
+
+class LedgerConflict(LedgerError):
+    """A release that is already in the ledger was presented again with other parameters or shoppers."""
+
+
+class UnknownCharge(LedgerError):
+    """A release was committed that had never been reserved."""

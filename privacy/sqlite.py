@@ -1,0 +1,64 @@
+"""How this project uses SQLite: durable, forgetful of deleted bytes, and patient with other writers."""
+
+import contextlib
+import os
+import sqlite3
+import time
+from pathlib import Path
+from typing import Any, Final
+
+from privacy.errors import DatabaseError, DatabaseMissing
+
+BUSY_SECONDS: Final = 30.0
+"""How long a statement waits for another process before it fails."""
+
+_PRAGMAS: Final = ("synchronous=FULL", "secure_delete=ON", "temp_store=MEMORY")
+
+
+def ensure_file(file: Path, *, create: bool) -> None:
+    """Make sure that a database file exists; a new one is empty and of mode 0600, as its logs will be."""
+    if create and file.parent.is_dir():
+        _touch(file)
+    elif not file.is_file():
+        raise DatabaseMissing(f"there is no database file {file}; check the path, or create its folder first")
+
+
+def prepare_connection(connection: Any, _record: Any) -> None:
+    """Set up a new connection of Python's `sqlite3` (a listener of SQLAlchemy's event "connect")."""
+    # The driver must not begin transactions by itself: the engine says which kind it wants.
+    connection.isolation_level = None
+    with contextlib.closing(connection.cursor()) as cursor:
+        _use_write_ahead_log(cursor)
+        for pragma in _PRAGMAS:
+            cursor.execute(f"PRAGMA {pragma}")
+
+
+def empty_log(connection: Any) -> bool:
+    """Move the write-ahead log into the database and cut it to nothing; False while a reader needs it."""
+    try:
+        with contextlib.closing(connection.cursor()) as cursor:
+            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            busy, _, _ = cursor.fetchone()
+    except sqlite3.OperationalError:
+        return False
+    return bool(busy == 0)
+
+
+def _touch(file: Path) -> None:
+    try:
+        os.close(os.open(file, os.O_CREAT | os.O_RDONLY, 0o600))
+    except OSError as error:
+        raise DatabaseError(f"database file {file} cannot be opened: {error.strerror}") from error
+
+
+def _use_write_ahead_log(cursor: Any) -> None:
+    # Changing the mode does not wait for other connections as every other statement does, so it is repeated.
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
