@@ -23,15 +23,15 @@ CARD: dict[str, Any] = {
 
 
 @pytest.fixture
-def registry(tmp_path: Path) -> Registry:
+def empty_registry(tmp_path: Path) -> Registry:
     """An empty registry whose folder does not exist yet."""
     return Registry(tmp_path / "registry")
 
 
-def test_a_version_reads_back_as_it_was_added(registry: Registry) -> None:
+def test_a_version_reads_back_as_it_was_added(empty_registry: Registry) -> None:
     """Weights keep names, shapes, dtypes and values; the card keeps its words."""
-    added = registry.add(WEIGHTS, CARD)
-    found = Registry(registry._root).get(added.version)
+    added = empty_registry.add(WEIGHTS, CARD)
+    found = Registry(empty_registry._root).get(added.version)
     assert found.card == CARD
     assert found.version == found.content_hash[:16] == added.content_hash[:16]
     assert found.weights.keys() == WEIGHTS.keys()
@@ -40,15 +40,15 @@ def test_a_version_reads_back_as_it_was_added(registry: Registry) -> None:
         np.testing.assert_array_equal(found.weights[name], array)
 
 
-def test_the_same_content_is_the_same_version_and_other_content_is_not(registry: Registry) -> None:
+def test_the_same_content_is_the_same_version_and_other_content_is_not(empty_registry: Registry) -> None:
     """Adding is idempotent by hash; a changed number or a changed card is another version."""
-    first = registry.add(WEIGHTS, CARD)
-    assert registry.add(dict(reversed(WEIGHTS.items())), CARD).version == first.version
-    assert registry.versions() == [first.version]
-    nudged = registry.add({**WEIGHTS, "item_bias": WEIGHTS["item_bias"] + np.float32(1e-6)}, CARD)
-    described = registry.add(WEIGHTS, {**CARD, "metrics": {}})
-    reshaped = registry.add({**WEIGHTS, "item_id": WEIGHTS["item_id"].T}, CARD)
-    assert registry.versions() == [first.version, nudged.version, described.version, reshaped.version]
+    first = empty_registry.add(WEIGHTS, CARD)
+    assert empty_registry.add(dict(reversed(WEIGHTS.items())), CARD).version == first.version
+    assert empty_registry.versions() == [first.version]
+    nudged = empty_registry.add({**WEIGHTS, "item_bias": WEIGHTS["item_bias"] + np.float32(1e-6)}, CARD)
+    described = empty_registry.add(WEIGHTS, {**CARD, "metrics": {}})
+    reshaped = empty_registry.add({**WEIGHTS, "item_id": WEIGHTS["item_id"].T}, CARD)
+    assert empty_registry.versions() == [first.version, nudged.version, described.version, reshaped.version]
 
 
 @given(
@@ -62,85 +62,85 @@ def test_any_finite_array_survives_the_round_trip(
     tmp_path_factory: pytest.TempPathFactory, array: np.ndarray[Any, Any]
 ) -> None:
     """Scalars, empty arrays and every stored dtype come back equal, with the same shape."""
-    registry = Registry(tmp_path_factory.mktemp("registry"))
-    back = registry.get(registry.add({"weight": array}, {}).version).weights["weight"]
+    empty_registry = Registry(tmp_path_factory.mktemp("registry"))
+    back = empty_registry.get(empty_registry.add({"weight": array}, {}).version).weights["weight"]
     assert back.dtype == array.dtype
     assert back.shape == array.shape
     np.testing.assert_array_equal(back, array)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "card.json"])
-def test_a_flipped_bit_anywhere_in_a_version_is_detected(registry: Registry, name: str) -> None:
+def test_a_flipped_bit_anywhere_in_a_version_is_detected(empty_registry: Registry, name: str) -> None:
     """Each byte of each file is covered: flipping one bit makes the version corrupt."""
-    version = registry.add(WEIGHTS, CARD).version
-    path = registry._root / "versions" / version / name
+    version = empty_registry.add(WEIGHTS, CARD).version
+    path = empty_registry._root / "versions" / version / name
     content = path.read_bytes()
     for position in range(0, len(content), 7):
         flipped = bytearray(content)
         flipped[position] ^= 1
         path.write_bytes(bytes(flipped))
         with pytest.raises(CorruptVersion, match=version):
-            registry.get(version)
+            empty_registry.get(version)
     path.write_bytes(content)
-    assert registry.get(version).card == CARD
+    assert empty_registry.get(version).card == CARD
 
 
 @pytest.mark.parametrize("damage", ["truncated", "missing"])
-def test_a_lost_or_cut_file_is_detected(registry: Registry, damage: str) -> None:
+def test_a_lost_or_cut_file_is_detected(empty_registry: Registry, damage: str) -> None:
     """A half-copied version is refused with its name, not half-loaded."""
-    version = registry.add(WEIGHTS, CARD).version
-    path = registry._root / "versions" / version / "model.safetensors"
+    version = empty_registry.add(WEIGHTS, CARD).version
+    path = empty_registry._root / "versions" / version / "model.safetensors"
     if damage == "missing":
         path.unlink()
     else:
         os.truncate(path, path.stat().st_size // 2)
     with pytest.raises(CorruptVersion, match=f"{version} cannot be read"):
-        registry.get(version)
+        empty_registry.get(version)
 
 
-def test_a_version_under_another_name_is_detected(registry: Registry) -> None:
+def test_a_version_under_another_name_is_detected(empty_registry: Registry) -> None:
     """Copying version A over the folder of version B does not make A's weights pass as B."""
-    first = registry.add(WEIGHTS, CARD).version
-    second = registry.add(WEIGHTS, {}).version
-    folder = registry._root / "versions"
+    first = empty_registry.add(WEIGHTS, CARD).version
+    second = empty_registry.add(WEIGHTS, {}).version
+    folder = empty_registry._root / "versions"
     (folder / first).rename(folder / "0123456789abcdef")
     with pytest.raises(CorruptVersion, match=f"has the hash {first}"):
-        registry.get("0123456789abcdef")
-    assert registry.get(second).version == second
+        empty_registry.get("0123456789abcdef")
+    assert empty_registry.get(second).version == second
 
 
 @pytest.mark.parametrize("name", ["", "0" * 16, "../../etc", "promoted", "F" * 16])
-def test_an_unknown_version_is_refused_by_name(registry: Registry, name: str) -> None:
+def test_an_unknown_version_is_refused_by_name(empty_registry: Registry, name: str) -> None:
     """No folder outside `versions/` is ever read, and promotion of nothing is refused."""
-    registry.add(WEIGHTS, CARD)
+    empty_registry.add(WEIGHTS, CARD)
     with pytest.raises(UnknownVersion):
-        registry.get(name)
+        empty_registry.get(name)
     with pytest.raises(UnknownVersion):
-        registry.promote(name)
-    assert registry.promoted() is None
+        empty_registry.promote(name)
+    assert empty_registry.promoted() is None
 
 
-def test_promotion_moves_one_pointer_and_never_to_a_corrupt_version(registry: Registry) -> None:
+def test_promotion_moves_one_pointer_and_never_to_a_corrupt_version(empty_registry: Registry) -> None:
     """Adding promotes nothing; a damaged version cannot be promoted and the old pointer stays."""
-    first = registry.add(WEIGHTS, CARD).version
-    second = registry.add(WEIGHTS, {}).version
-    assert registry.promoted() is None
-    registry.promote(first)
-    registry.promote(second)
-    registry.promote(first)
-    assert registry.promoted() == first
-    (registry._root / "versions" / second / "card.json").write_text("{ }")
+    first = empty_registry.add(WEIGHTS, CARD).version
+    second = empty_registry.add(WEIGHTS, {}).version
+    assert empty_registry.promoted() is None
+    empty_registry.promote(first)
+    empty_registry.promote(second)
+    empty_registry.promote(first)
+    assert empty_registry.promoted() == first
+    (empty_registry._root / "versions" / second / "card.json").write_text("{ }")
     with pytest.raises(CorruptVersion):
-        registry.promote(second)
-    assert registry.promoted() == first
+        empty_registry.promote(second)
+    assert empty_registry.promoted() == first
 
 
-def test_a_damaged_pointer_is_an_error_and_not_an_empty_registry(registry: Registry) -> None:
+def test_a_damaged_pointer_is_an_error_and_not_an_empty_registry(empty_registry: Registry) -> None:
     """A cut pointer file is named, with what to do."""
-    registry.promote(registry.add(WEIGHTS, CARD).version)
-    (registry._root / "promoted").write_text("01234")
+    empty_registry.promote(empty_registry.add(WEIGHTS, CARD).version)
+    (empty_registry._root / "promoted").write_text("01234")
     with pytest.raises(CorruptVersion, match="promote one again"):
-        registry.promoted()
+        empty_registry.promoted()
 
 
 @pytest.mark.parametrize(
@@ -157,15 +157,17 @@ def test_a_damaged_pointer_is_an_error_and_not_an_empty_registry(registry: Regis
     ids=["no weights", "nan", "infinity", "text", "objects", "nan in card", "object in card"],
 )
 def test_what_could_not_rank_or_be_read_back_is_refused(
-    registry: Registry, weights: dict[str, Any], card: dict[str, Any]
+    empty_registry: Registry, weights: dict[str, Any], card: dict[str, Any]
 ) -> None:
     """Nothing is written for refused content."""
     with pytest.raises(InvalidModel):
-        registry.add(weights, card)
-    assert registry.versions() == []
+        empty_registry.add(weights, card)
+    assert empty_registry.versions() == []
 
 
-def test_an_interrupted_write_leaves_no_version(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_write_leaves_no_version(
+    empty_registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A failure between the files and the rename is no version; the next add succeeds."""
 
     def full_disk(self: Path, target: Path) -> Path:
@@ -173,8 +175,11 @@ def test_an_interrupted_write_leaves_no_version(registry: Registry, monkeypatch:
 
     monkeypatch.setattr(Path, "rename", full_disk)
     with pytest.raises(OSError, match="No space"):
-        registry.add(WEIGHTS, CARD)
+        empty_registry.add(WEIGHTS, CARD)
     monkeypatch.undo()
-    assert registry.versions() == []
-    assert list((registry._root / "versions").iterdir()) == []
-    assert registry.versions() == [] and registry.add(WEIGHTS, CARD).version in registry.versions()
+    assert empty_registry.versions() == []
+    assert list((empty_registry._root / "versions").iterdir()) == []
+    assert (
+        empty_registry.versions() == []
+        and empty_registry.add(WEIGHTS, CARD).version in empty_registry.versions()
+    )

@@ -1,0 +1,77 @@
+"""Impressions and interactions from the wire, checked before anything is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from proto.fedrank.ranking.v1 import ranking_pb2 as pb
+from server.errors import InvalidRequest, Violation
+from server.serving.catalogue import Catalogue
+from server.serving.stores import FeedbackEvent
+from server.serving.wire import MAX_ID_CHARACTERS, check_length, check_range, read_kind, read_surface
+
+MAX_BATCH = 1000
+MAX_RANK = 1_000_000
+MAX_AMOUNT = 1e12
+CLOCK_SKEW = 24 * 3600
+"""Seconds that a caller's clock may be ahead of the endpoint's."""
+
+
+def check_events(request: pb.RecordEventsRequest, now: int, first: int) -> None:
+    """Raise `InvalidRequest`, naming every bad field, unless each event of the message can be stored.
+
+    `first` is the place in the stream of the message's first event; `now` in Unix seconds.
+    """
+    bad: list[Violation] = []
+    check_range(bad, "events", len(request.events), 1, MAX_BATCH, "events per message")
+    for place, event in enumerate(request.events[:MAX_BATCH], start=first):
+        _check(bad, f"events[{place}]", event, now)
+    if bad:
+        raise InvalidRequest(*bad)
+
+
+def read_events(events: Sequence[pb.Event], catalogue: Catalogue) -> list[FeedbackEvent]:
+    """Translate checked events; those whose item is not in the catalogue are left out."""
+    return [_read(event, catalogue) for event in events if event.item_id in catalogue.index]
+
+
+def _check(bad: list[Violation], field: str, event: pb.Event, now: int) -> None:
+    for name in ("event_id", "shopper", "item_id"):
+        check_length(bad, f"{field}.{name}", getattr(event, name), 1, MAX_ID_CHARACTERS)
+    check_length(bad, f"{field}.ranking_id", event.ranking_id, 0, MAX_ID_CHARACTERS)
+    if not event.HasField("timestamp"):
+        bad.append(Violation(field=f"{field}.timestamp", problem="is absent; send when it happened"))
+    unit = "seconds since 1970 (at most one day ahead of this endpoint's clock)"
+    check_range(bad, f"{field}.timestamp", event.timestamp.seconds, 0, now + CLOCK_SKEW, unit)
+    what = event.WhichOneof("what")
+    if what == "impression":
+        read_surface(bad, f"{field}.impression.surface", event.impression.surface)
+        check_range(bad, f"{field}.impression.rank", event.impression.rank, 1, MAX_RANK, "(1 is the first)")
+    elif what == "interaction":
+        _check_interaction(bad, f"{field}.interaction", event.interaction)
+    else:
+        bad.append(Violation(field=field, problem="is neither; send an impression or an interaction"))
+
+
+def _check_interaction(bad: list[Violation], field: str, interaction: pb.Interaction) -> None:
+    read_kind(bad, f"{field}.kind", interaction.kind)
+    check_range(bad, f"{field}.quantity", interaction.quantity, 0, MAX_AMOUNT, "pieces")
+    check_range(bad, f"{field}.price", interaction.price, 0, MAX_AMOUNT, "of the shop's currency")
+
+
+def _read(event: pb.Event, catalogue: Catalogue) -> FeedbackEvent:
+    impression = event.impression if event.WhichOneof("what") == "impression" else None
+    interaction = event.interaction
+    return FeedbackEvent(
+        event_id=event.event_id,
+        ranking_id=event.ranking_id,
+        shopper=event.shopper,
+        item_id=event.item_id,
+        merchant_id=catalogue.merchant_ids[catalogue.index[event.item_id]],
+        timestamp=event.timestamp.seconds,
+        kind=None if impression else read_kind([], "kind", interaction.kind),
+        quantity=interaction.quantity if interaction.HasField("quantity") else None,
+        price=interaction.price if interaction.HasField("price") else None,
+        surface=read_surface([], "surface", impression.surface) if impression else None,
+        rank=impression.rank if impression else None,
+    )

@@ -1,0 +1,111 @@
+"""One model version over one catalogue, ready to rank: vectors, prior and words. It never changes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from model.content import CONTENT_FEATURES, ItemColumns, item_features
+from model.errors import ModelError
+from model.features import Context, Histories, Moments, moments
+from model.schema import Schema, Weights, check
+from model.two_tower import encode_items, encode_users, score
+from server.errors import CatalogueError
+from server.registry import ModelVersion
+from server.serving.catalogue import Catalogue
+from server.serving.query import Surface
+from server.serving.words import WordIndex
+
+Floats = npt.NDArray[np.float32]
+
+CLOCKLESS = ("order", "none")
+"""Values of a card's `clock` under which event times are positions: the towers then see no time at all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """What one answer is made from, so that no answer mixes two versions."""
+
+    version: str
+    catalogue: Catalogue
+    item_vectors: Floats
+    """(items, dim)"""
+    item_lengths: Floats
+    """(items,) L2 norms of the item vectors; 1 where a vector is zero."""
+    popularity: Floats
+    """(items,) the prior from the released, noisy item counts."""
+    words: WordIndex
+    user_weights: Weights
+    """The parameters of the user tower and of the score, cut to the items of this catalogue."""
+    has_clock: bool
+
+    @property
+    def dim(self) -> int:
+        """Length of a user embedding."""
+        return int(self.item_vectors.shape[1])
+
+    def moment(self, surface: Surface, timestamp: int) -> Moments:
+        """The context of one ranking, as the user tower reads it; `timestamp` in Unix seconds."""
+        return moments([Context(surface=surface.value, timestamp=timestamp if self.has_clock else None)])
+
+    def user_vectors(self, histories: Histories, moment: Moments) -> Floats:
+        """(histories, dim) user embeddings of alternative histories at one moment."""
+        repeat = np.zeros(len(histories), dtype=np.int64)
+        moments_of_all = Moments(moment.times[repeat], moment.codes[repeat])
+        return encode_users(self.user_weights, self.item_vectors, histories, moments_of_all)
+
+    def scores(self, user_vector: Floats) -> Floats:
+        """(items,) scores of one user embedding (dim,)."""
+        return np.asarray(score(self.user_weights, user_vector[None], self.item_vectors)[0])
+
+
+def build_snapshot(model: ModelVersion, catalogue: Catalogue, merchant_id: str | None = None) -> Snapshot:
+    """Embed the catalogue with `model`; of one merchant only, where `merchant_id` is given.
+
+    Features weigh words by their rarity in the whole catalogue, so the whole is embedded before it is cut.
+    Raises `CatalogueError` where the version's parameters do not fit the catalogue.
+    """
+    _check_fit(model, catalogue)
+    vectors = encode_items(model.weights, item_features(_columns(catalogue)))
+    bias = model.weights["item_bias"]
+    if merchant_id is not None:
+        rows = catalogue.rows_of(merchant_id)
+        catalogue, vectors, bias = catalogue.take(rows), vectors[rows], bias[rows]
+    lengths = np.linalg.norm(vectors, axis=1)
+    kept = {name: value for name, value in model.weights.items() if name not in ("item_id", "content")}
+    return Snapshot(
+        version=model.version,
+        catalogue=catalogue,
+        item_vectors=vectors,
+        item_lengths=np.where(lengths > 0, lengths, 1).astype(np.float32),
+        popularity=bias,
+        words=WordIndex(catalogue.texts()),
+        user_weights={**kept, "item_bias": bias},
+        has_clock=model.card.get("clock") not in CLOCKLESS,
+    )
+
+
+def _check_fit(model: ModelVersion, catalogue: Catalogue) -> None:
+    table = model.weights.get("item_id")
+    dim = table.shape[-1] if table is not None and table.ndim == 2 else 0
+    schema = Schema(items=len(catalogue.item_ids), content_features=CONTENT_FEATURES, dim=dim)
+    try:
+        check(model.weights, schema)
+    except ModelError as error:
+        raise CatalogueError(
+            f"model version {model.version} does not fit the catalogue of {schema.items} items: {error}; "
+            "serve a version with the catalogue of its own run"
+        ) from error
+
+
+def _columns(catalogue: Catalogue) -> ItemColumns:
+    table = catalogue.table
+    return ItemColumns(
+        titles=table["title"].to_list(),
+        categories=table["category"].to_list(),
+        brands=table["brand"].to_list(),
+        prices=table["price"].to_list(),
+        descriptions=table["description"].to_list(),
+    )

@@ -1,0 +1,153 @@
+"""From the wire to questions and from rankings to the wire; every field of a request is checked here."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from proto.fedrank.ranking.v1 import ranking_pb2 as pb
+from server.errors import InvalidRequest, Violation
+from server.serving.query import (
+    Basis,
+    PastEvent,
+    RankedItem,
+    Ranking,
+    RankQuery,
+    Surface,
+    UserVector,
+)
+
+MAX_K = 200
+MAX_QUERY_CHARACTERS = 500
+MAX_ID_CHARACTERS = 256
+MAX_REQUEST_ID_CHARACTERS = 128
+MAX_EMBEDDING_VALUE = 1e6
+"""A larger magnitude could overflow a float32 score."""
+MAX_TIMESTAMP = 253_402_300_799
+"""The last second of the year 9999."""
+
+SURFACES = {pb.Surface.Value(f"SURFACE_{surface.name}"): surface for surface in Surface}
+KINDS = {
+    number: name.removeprefix("EVENT_KIND_").lower()
+    for name, number in pb.EventKind.items()
+    if number != pb.EVENT_KIND_UNSPECIFIED
+}
+"""Wire number -> kind of event, as in `model.features.KINDS`."""
+
+
+def read_query(request: pb.RankRequest, now: int) -> RankQuery:
+    """Check a request and translate it; a stored shopper's history is the caller's to add.
+
+    `now` in Unix seconds stands in for an absent timestamp. Raises `InvalidRequest` naming every bad field.
+    """
+    bad: list[Violation] = []
+    timestamp = now
+    if request.context.HasField("timestamp"):
+        timestamp = request.context.timestamp.seconds
+        check_range(bad, "context.timestamp", timestamp, 0, MAX_TIMESTAMP, "seconds since 1970")
+    check_range(bad, "k", request.k, 1, MAX_K, "items")
+    check_length(bad, "request_id", request.request_id, 0, MAX_REQUEST_ID_CHARACTERS)
+    surface = _surface(bad, request)
+    profile = request.WhichOneof("profile")
+    if profile == "shopper":
+        check_length(bad, "shopper", request.shopper, 1, MAX_ID_CHARACTERS)
+    history = _history(bad, request.history) if profile == "history" else None
+    embedding = _embedding(bad, request.user_embedding) if profile == "user_embedding" else None
+    if bad:
+        raise InvalidRequest(*bad)
+    return RankQuery(
+        surface=surface,
+        k=request.k,
+        timestamp=timestamp,
+        embedding=embedding,
+        history=history,
+        words=request.query,
+        item_id=request.item_id,
+        exclude_seen=request.exclude_seen if request.HasField("exclude_seen") else True,
+    )
+
+
+def write_ranking(ranking: Ranking, ranking_id: str, *, show_scores: bool) -> pb.RankResponse:
+    """Translate an answer; scores leave only where `show_scores` is set."""
+    return pb.RankResponse(
+        ranking_id=ranking_id,
+        model_version=ranking.model_version,
+        items=[_item(item, place, show_scores) for place, item in enumerate(ranking.items, start=1)],
+        profile_source=f"PROFILE_SOURCE_{ranking.basis.name}",
+        cold_start=ranking.basis is Basis.COLD_START,
+        unknown_history_items=ranking.unknown_history_items,
+        dropped_history_events=ranking.dropped_history_events,
+        notices=ranking.notices,
+    )
+
+
+def check_range(bad: list[Violation], field: str, value: float, low: float, high: float, unit: str) -> None:
+    """Note a violation unless `low <= value <= high`; NaN is out of any range."""
+    if not low <= value <= high:
+        bad.append(Violation(field=field, problem=f"is {value}; send {low} to {high} {unit}"))
+
+
+def check_length(bad: list[Violation], field: str, value: str, low: int, high: int) -> None:
+    """Note a violation unless the text has `low` to `high` characters; the text itself is not repeated."""
+    if not low <= len(value) <= high:
+        problem = f"has {len(value)} characters; send {low} to {high}"
+        bad.append(Violation(field=field, problem=problem))
+
+
+def _surface(bad: list[Violation], request: pb.RankRequest) -> Surface:
+    surface = read_surface(bad, "surface", request.surface)
+    if surface is Surface.SEARCH:
+        check_length(bad, "query", request.query.strip(), 1, MAX_QUERY_CHARACTERS)
+    least = 1 if surface is Surface.DETAIL else 0
+    check_length(bad, "item_id", request.item_id, least, MAX_ID_CHARACTERS)
+    return surface
+
+
+def read_surface(bad: list[Violation], field: str, number: int) -> Surface:
+    """The surface of a wire number; notes a violation for any other number (and answers home)."""
+    if number not in SURFACES:
+        names = ", ".join(pb.Surface.Name(known) for known in SURFACES)
+        bad.append(Violation(field=field, problem=f"is {number}; send one of {names}"))
+    return SURFACES.get(number, Surface.HOME)
+
+
+def _history(bad: list[Violation], history: pb.History) -> list[PastEvent]:
+    events = []
+    for position, event in enumerate(history.events):
+        field = f"history.events[{position}]"
+        time = event.time.seconds if event.HasField("time") else None
+        if time is not None:
+            check_range(bad, f"{field}.time", time, 0, MAX_TIMESTAMP, "seconds since 1970")
+        kind = read_kind(bad, f"{field}.kind", event.kind)
+        events.append(PastEvent(item_id=event.item_id, kind=kind, time=time))
+    return events
+
+
+def read_kind(bad: list[Violation], field: str, number: int) -> str:
+    """The kind of event of a wire number; notes a violation for any other number."""
+    if number not in KINDS:
+        names = ", ".join(pb.EventKind.Name(known) for known in KINDS)
+        bad.append(Violation(field=field, problem=f"is {number}; send one of {names}"))
+    return KINDS.get(number, "")
+
+
+def _embedding(bad: list[Violation], embedding: pb.UserEmbedding) -> UserVector:
+    values = np.array(embedding.values, dtype=np.float32)
+    if not (np.abs(values) <= MAX_EMBEDDING_VALUE).all():
+        problem = f"holds NaN or a magnitude above {MAX_EMBEDDING_VALUE:g}; compute the embedding again"
+        bad.append(Violation(field="user_embedding.values", problem=problem))
+    if not embedding.model_version:
+        problem = "is empty; send the model_version of the item vectors that the embedding was made with"
+        bad.append(Violation(field="user_embedding.model_version", problem=problem))
+    return UserVector(values=values, model_version=embedding.model_version)
+
+
+def _item(item: RankedItem, place: int, show_scores: bool) -> pb.RankedItem:
+    kind = f"REASON_KIND_{item.reason.kind.name}"
+    return pb.RankedItem(
+        rank=place,
+        item_id=item.item_id,
+        merchant_id=item.merchant_id,
+        title=item.title,
+        reason=pb.Reason(kind=kind, text=item.reason.text, item_id=item.reason.item_id),
+        score=item.score if show_scores else None,
+    )

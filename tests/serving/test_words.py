@@ -1,0 +1,81 @@
+"""Search finds items by their words, in English and Chinese, and rare words weigh more."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from server.serving.words import MAX_QUERY_WORDS, WordIndex, words_of
+
+TEXTS = ["Dark Coffee beans", "green tea", "绿茶 tea bags", "红茶", "coffee and tea", "茶", "ＧＲＥＥＮ mug"]
+
+
+@pytest.fixture(scope="module")
+def index() -> WordIndex:
+    """Seven short titles."""
+    return WordIndex(TEXTS)
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("coffee", [0, 4]),
+        ("COFFEE!", [0, 4]),
+        ("green", [1, 6]),
+        ("绿茶", [2]),
+        ("茶", [2, 3, 5]),
+        ("tea", [1, 2, 4]),
+        ("te", []),
+        ("nothing here", []),
+        ("?!…", []),
+        ("", []),
+    ],
+)
+def test_an_item_is_found_by_its_whole_words_and_chinese_by_pairs(
+    index: WordIndex, query: str, found: list[int]
+) -> None:
+    """Case, width and punctuation do not matter; part of an English word does not match."""
+    assert index.match(query).items.tolist() == found
+
+
+def test_an_item_with_every_word_covers_the_query_and_a_rare_word_counts_more(index: WordIndex) -> None:
+    """`dark` is in one title and `tea` in three: holding only `dark` covers more than holding only `tea`."""
+    matches = index.match("dark tea")
+    covered = dict(zip(matches.items.tolist(), matches.coverage.tolist(), strict=True))
+    assert covered[0] > covered[1] > 0
+    assert covered[0] + covered[1] == pytest.approx(1.0)
+    assert index.match("green tea").coverage.max() == pytest.approx(1.0)
+
+
+def test_the_words_an_item_holds_are_named_in_the_order_of_the_query(index: WordIndex) -> None:
+    """The reason of a search result comes from here."""
+    matches = index.match("tea dark coffee")
+    assert matches.held(4) == ["tea", "coffee"]
+    assert matches.held(0) == ["dark", "coffee"]
+
+
+def test_a_long_query_is_cut_to_its_first_words(index: WordIndex) -> None:
+    """Work per call is bounded whatever is sent."""
+    query = " ".join(f"word{number}" for number in range(MAX_QUERY_WORDS)) + " tea"
+    assert index.match(query).items.size == 0
+    assert len(index.match(query).words) == MAX_QUERY_WORDS
+
+
+@given(
+    st.lists(st.text(alphabet="ab 茶绿_-é", max_size=8), max_size=6),
+    st.text(alphabet="ab 茶绿_-é", max_size=6),
+)
+def test_the_index_agrees_with_a_plain_scan_of_the_texts(texts: list[str], query: str) -> None:
+    """An item is found if and only if it shares a word; a single Chinese character matches inside runs."""
+    wanted = set(words_of(query))
+    singles = {word for word in wanted if word in "茶绿"}
+    expected = [
+        place
+        for place, text in enumerate(texts)
+        if wanted & set(words_of(text)) or any(single in text for single in singles)
+    ]
+    matches = WordIndex(texts).match(query)
+    assert matches.items.tolist() == expected
+    assert all(0 < share <= 1.000001 for share in matches.coverage.tolist())
+    assert all(matches.held(item) for item in expected)
