@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
+from itertools import pairwise
 
 import numpy as np
 import scipy.sparse as sp
@@ -51,11 +52,11 @@ def tokens(text: str) -> Iterator[str]:
         yield from (run[i : i + 2] for i in range(max(1, len(run) - 1)))
     words = WORD.findall(CHINESE.sub(" ", lowered))
     yield from words
-    yield from (f"{a} {b}" for a, b in zip(words, words[1:], strict=False))
+    yield from (f"{a} {b}" for a, b in pairwise(words))
 
 
 def item_features(columns: ItemColumns) -> sp.csr_matrix:
-    """Return the item features (items, CONTENT_FEATURES) float32, each block scaled to unit length per item."""
+    """Return the features (items, CONTENT_FEATURES) float32, each block of a row scaled to unit length."""
     count = len(columns.titles)
     texts = [
         " ".join(part for part in (title, (text or "")[:DESCRIPTION_CHARACTERS]) if part)

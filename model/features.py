@@ -68,9 +68,19 @@ class Histories:
         kept = np.concatenate([[0], np.cumsum(mask)])[self.indptr]
         return Histories(kept.astype(np.int64), self.items[mask], self.kinds[mask], self.times[mask])
 
-    def newest(self, limit: int = HISTORY_LIMIT) -> Histories:
-        """Return at most the `limit` newest events of each shopper."""
-        return self.keep(positions_from_end(self.indptr) < limit)
+    def recent(self, limit: int = HISTORY_LIMIT) -> Histories:
+        """Return what the user tower reads: the newest event of each (item, kind), at most `limit` a shopper."""
+        latest = self.keep(self._is_newest_of_its_item())
+        return latest.keep(positions_from_end(latest.indptr) < limit)
+
+    def _is_newest_of_its_item(self) -> NDArray[np.bool_]:
+        """Return for each event whether its shopper has no newer event of that item and kind."""
+        items = int(self.items.max(initial=0)) + 1
+        key = (self.rows * items + self.items) * len(KINDS) + self.kinds
+        _, from_end = np.unique(key[::-1], return_index=True)
+        newest = np.zeros(len(key), dtype=np.bool_)
+        newest[len(key) - 1 - from_end] = True
+        return newest
 
     def select(self, shoppers: NDArray[np.int64]) -> Histories:
         """Return the histories of the given shopper rows, in that order."""
@@ -114,7 +124,8 @@ def positions_from_end(indptr: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def log_bucket(values: NDArray[np.int64], buckets: int) -> NDArray[np.int64]:
     """Return floor(log2(value + 1)) capped to the last bucket: 0, 1-2, 3-6, 7-14 and so on."""
-    return np.minimum(np.log2(np.maximum(values, 0) + 1).astype(np.int64), buckets - 1)
+    buckets_of = np.log2(np.maximum(values, 0) + 1).astype(np.int64)
+    return np.asarray(np.minimum(buckets_of, buckets - 1), dtype=np.int64)
 
 
 def context_codes(times: NDArray[np.int64], surfaces: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -128,7 +139,8 @@ def context_codes(times: NDArray[np.int64], surfaces: NDArray[np.int64]) -> NDAr
     )
     offsets = len(SURFACES) + np.array([0, 24, 24 + 7])
     known = (times >= 0)[:, None]
-    return np.concatenate([surfaces[:, None], np.where(known, calendar + offsets, -1)], axis=1)
+    codes = np.concatenate([surfaces[:, None], np.where(known, calendar + offsets, -1)], axis=1)
+    return np.asarray(codes, dtype=np.int64)
 
 
 CONTEXT_ROWS = len(SURFACES) + 24 + 7 + len(SEASONS)

@@ -2,7 +2,7 @@
 
 Item tower: v_i = item_id[i] + features[i] @ content.
 User tower: u = gain * sum_h a_h v_h / sqrt(sum_h a_h) + sum of the context rows of the moment, where
-log a_h = kind_weight + position_weight + age_weight of event h. The history never leaves its owner; only u may.
+log a_h = kind_weight + position_weight + age_weight of event h. The history stays with its owner.
 Score: u . v_i + prior_scale * item_bias[i].
 """
 
@@ -43,7 +43,7 @@ def event_weights(weights: Weights, histories: Histories, moments: Moments) -> N
     ages = age_buckets(histories, moments)
     logits = weights["kind_weight"][histories.kinds] + weights["position_weight"][positions]
     logits = logits + np.where(ages < 0, 0.0, weights["age_weight"][ages])
-    return np.exp(np.clip(logits, -10.0, 10.0)).astype(np.float32)
+    return np.asarray(np.exp(np.clip(logits, -10.0, 10.0)), dtype=np.float32)
 
 
 def pooling(weights: Weights, histories: Histories, moments: Moments, items: int) -> sp.csr_matrix:

@@ -1,0 +1,145 @@
+"""The privacy plan: every release that will be made, described as data first and priced second.
+
+One plan splits a shopper's budget over the stages before the first round. What an earlier run on the same
+ledger has spent is taken off, so a second run continues the account.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from privacy.accountant import BudgetError, epsilon_of, mu_of
+
+
+class Trust(StrEnum):
+    """Who adds the noise: `central` the coordinator, `local` every participant, `none` nobody."""
+
+    CENTRAL = "central"
+    LOCAL = "local"
+    NONE = "none"
+
+
+class Stage(StrEnum):
+    """The statistics that leave, in order."""
+
+    COUNTS = "counts"
+    GRAM = "gram"
+    GRADIENT = "gradient"
+
+
+SHARES: Mapping[Stage, float] = {Stage.COUNTS: 0.10, Stage.GRAM: 0.75, Stage.GRADIENT: 0.15}
+"""Share of mu^2 for each stage: popularity is easy to learn, co-occurrence is where the accuracy comes from."""
+
+SMALLEST_MU2 = 1e-4
+"""Below this a plan is refused: the noise of its best stage would be over a hundred clipping norms."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Release:
+    """One kind of statistic that leaves `count` times.
+
+    Attributes:
+        noise_multiplier: noise std / clipping norm of each; None where no noise is added (trust `none`).
+    """
+
+    stage: Stage
+    clipping_norm: float
+    noise_multiplier: float | None
+    count: int = 1
+
+    @property
+    def mu2_each(self) -> float:
+        """Price of one of the releases."""
+        return math.inf if self.noise_multiplier is None else self.noise_multiplier**-2
+
+    @property
+    def mu2(self) -> float:
+        """Price of all of them together."""
+        return self.count * self.mu2_each
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """All releases of one run, with the budget they must stay within.
+
+    Attributes:
+        epsilon, delta: the shopper's total budget on this ledger.
+        spent_mu2: what earlier runs spent of it.
+    """
+
+    trust: Trust
+    epsilon: float
+    delta: float
+    spent_mu2: float
+    releases: tuple[Release, ...]
+
+    @property
+    def cap_mu2(self) -> float:
+        """The total budget in mu^2."""
+        return mu_of(self.epsilon, self.delta) ** 2
+
+    @property
+    def mu2(self) -> float:
+        """Price of this run's releases."""
+        return math.fsum(release.mu2 for release in self.releases)
+
+    def of(self, stage: Stage) -> Release:
+        """Return the release of a stage."""
+        return next(release for release in self.releases if release.stage is stage)
+
+    def total_epsilon(self) -> float:
+        """Return epsilon of this run and all earlier ones at `delta`; infinite under trust `none`."""
+        total = self.spent_mu2 + self.mu2
+        return math.inf if math.isinf(total) else epsilon_of(math.sqrt(total), self.delta)
+
+
+def make_plan(
+    *,
+    trust: Trust,
+    epsilon: float,
+    delta: float,
+    gradient_releases: int,
+    clipping_norms: Mapping[Stage, float],
+    spent_mu2: float = 0.0,
+) -> Plan:
+    """Return the plan that spends what is left of (epsilon, delta) over the stages.
+
+    Args:
+        gradient_releases: noisy gradients that each shopper takes part in (rounds times local steps); may be 0.
+        clipping_norms: of each stage.
+        spent_mu2: what the shopper with the highest account has spent already.
+
+    Raises:
+        BudgetError: epsilon, delta or rounds are impossible, or nothing useful is left.
+    """
+    if gradient_releases < 0:
+        raise BudgetError(f"rounds is {gradient_releases}; it must be 0 or more")
+    left = mu_of(epsilon, delta) ** 2 - spent_mu2
+    if trust is not Trust.NONE and left < SMALLEST_MU2:
+        raise BudgetError(_exhausted(epsilon, delta, spent_mu2))
+    counts = {Stage.COUNTS: 1, Stage.GRAM: 1, Stage.GRADIENT: gradient_releases}
+    wanted = {stage: count for stage, count in counts.items() if count}
+    share = math.fsum(SHARES[stage] for stage in wanted)
+    releases = tuple(
+        Release(
+            stage=stage,
+            clipping_norm=clipping_norms[stage],
+            noise_multiplier=None
+            if trust is Trust.NONE
+            else math.sqrt(count * share / (SHARES[stage] * left)),
+            count=count,
+        )
+        for stage, count in wanted.items()
+    )
+    return Plan(trust=trust, epsilon=epsilon, delta=delta, spent_mu2=spent_mu2, releases=releases)
+
+
+def _exhausted(epsilon: float, delta: float, spent_mu2: float) -> str:
+    spent = epsilon_of(math.sqrt(spent_mu2), delta) if spent_mu2 else 0.0
+    return (
+        f"the privacy budget is used up: shoppers of this ledger have spent epsilon {spent:.4g} of {epsilon:g} "
+        f"at delta {delta:.3g}; raise --epsilon, or wait for shoppers who have budget left"
+    )
