@@ -1,0 +1,1 @@
+"""The sub-commands of `fedrank`, one module each; heavy libraries are imported inside the functions."""
