@@ -9,10 +9,8 @@ import numpy as np
 import polars as pl
 
 from evaluation.errors import SplitError
+from model.features import POSITIVE_KINDS
 from simulation.data.dataset import Clock
-
-POSITIVE_KINDS: tuple[str, ...] = ("view", "add_to_cart", "purchase", "rating")
-"""Kinds that say "this item, please": `return` and `dismiss` say the opposite, `search` names a query."""
 
 _ROW, _PLACE, _CUT = "_row", "_place", "_cut"
 

@@ -11,11 +11,10 @@ import numpy.typing as npt
 import polars as pl
 import scipy.sparse as sp
 
-from evaluation.cuts import POSITIVE_KINDS, Cut, by_time, last_new_item, last_pair
+from evaluation.cuts import Cut, by_time, last_new_item, last_pair
 from evaluation.errors import SplitError
+from model.features import POSITIVE_KINDS
 from simulation.data.dataset import Clock, Dataset
-
-__all__ = ["POSITIVE_KINDS", "Csr", "Split", "SplitKind", "choose", "split", "validation"]
 
 Csr: TypeAlias = "sp.csr_matrix[np.float32]"
 _TIMED = (Clock.SECONDS, Clock.DAYS)
