@@ -145,7 +145,7 @@ class Ledger:
         self._engine.dispose()
 
     def _now(self) -> str:
-        return self._clock().astimezone(UTC).isoformat()
+        return self._clock().astimezone(UTC).isoformat(timespec="microseconds")
 
     def _of(self, holder: str, subjects: Sequence[str] | None) -> list[ColumnElement[bool]]:
         these = [_account.holder == holder]
