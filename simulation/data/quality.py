@@ -12,6 +12,7 @@ from simulation.data.dataset import DAY_SECONDS, Clock, Dataset
 
 SPREADS = 5
 SMALLEST_SPREAD = math.log(2)
+LARGEST_LOG = 709.0
 OUTLIER_RULE = (
     f"more than {SPREADS} interquartile ranges (each at least a factor of 2) from the median, on a log scale"
 )
@@ -48,10 +49,15 @@ def outliers(events: pl.DataFrame, column: str) -> Outliers | None:
     return Outliers(
         column=column,
         rows=int(((logs - median).abs() > reach).sum()),
-        low=math.exp(median - reach),
-        high=math.exp(median + reach),
+        low=_exp(median - reach),
+        high=_exp(median + reach),
         zeros=int((values == 0).sum()),
     )
+
+
+def _exp(logarithm: float) -> float:
+    """The exponential, kept inside what a double (and JSON) can hold."""
+    return math.exp(min(logarithm, LARGEST_LOG))
 
 
 def staleness(dataset: Dataset, now: datetime) -> Staleness | None:

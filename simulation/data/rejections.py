@@ -23,9 +23,8 @@ def rejections(file: str, rows: Iterable[tuple[int, str, str]] = ()) -> pl.DataF
 
 
 def merge(parts: Iterable[pl.DataFrame]) -> pl.DataFrame:
-    """Return all rejections once, in the order of file and line."""
-    frames = [pl.DataFrame(schema=SCHEMA), *parts]
-    return pl.concat(frames).unique(maintain_order=True).sort("file", "line", maintain_order=True)
+    """Return all rejections once, in the order of file, line, column and reason."""
+    return pl.concat([pl.DataFrame(schema=SCHEMA), *parts]).unique().sort(*SCHEMA)
 
 
 def rejected_rows(frame: pl.DataFrame) -> int:
