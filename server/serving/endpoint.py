@@ -23,6 +23,12 @@ MAX_RESPONSE_BYTES = 4 << 20
 MAX_CALLS = 256
 """Calls in progress at once; more are refused with RESOURCE_EXHAUSTED."""
 MAX_STREAMS_PER_CONNECTION = 100
+SERVER_OPTIONS = [
+    ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
+    ("grpc.max_send_message_length", MAX_RESPONSE_BYTES),
+    ("grpc.max_concurrent_streams", MAX_STREAMS_PER_CONNECTION),
+    ("grpc.so_reuseport", 0),
+]
 
 _log = logging.getLogger(__name__)
 
@@ -87,15 +93,7 @@ async def open_endpoint(
 
     Raises `EndpointError` where the address or a TLS file cannot be used.
     """
-    server = grpc.aio.server(
-        maximum_concurrent_rpcs=MAX_CALLS,
-        options=[
-            ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
-            ("grpc.max_send_message_length", MAX_RESPONSE_BYTES),
-            ("grpc.max_concurrent_streams", MAX_STREAMS_PER_CONNECTION),
-            ("grpc.so_reuseport", 0),
-        ],
-    )
+    server = grpc.aio.server(maximum_concurrent_rpcs=MAX_CALLS, options=SERVER_OPTIONS)
     checks = health.aio.HealthServicer()  # type: ignore[attr-defined]  # the stubs lack it
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
     names = ("", add_to(server, service))

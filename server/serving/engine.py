@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from model.features import HISTORY_LIMIT
 from server.errors import NothingPromoted
 from server.registry import Registry
 from server.serving.catalogue import Catalogue, read_catalogue
@@ -102,7 +103,7 @@ def _listed(catalogue: Catalogue, order: Order, reasons: Sequence[Reason]) -> li
 
 
 def _notices(order: Order, profile: Profile) -> tuple[str, ...]:
-    if not profile.dropped:
+    if not profile.dropped or len(profile.history.items) < HISTORY_LIMIT:
         return order.notices
-    kept = len(profile.history.items)
-    return (*order.notices, f"of the history only the newest {kept} events were used")
+    cut = f"of the history only the newest {HISTORY_LIMIT} distinct events were read"
+    return (*order.notices, cut)

@@ -24,14 +24,14 @@ class Profile:
     past: Histories
     """One shopper's events with items of this catalogue, oldest first."""
     history: Histories
-    """The newest of them, as many as the user tower reads."""
+    """What the user tower reads of them: the newest of each item and kind, up to its limit."""
     moment: Moments
     vector: Floats | None = None
     unknown: int = 0
 
     @property
     def dropped(self) -> int:
-        """How many older events the user tower did not read."""
+        """How many of the events the user tower did not read."""
         return len(self.past.items) - len(self.history.items)
 
 
@@ -46,7 +46,7 @@ def read_profile(snapshot: Snapshot, query: RankQuery) -> Profile:
     if query.surface is Surface.CART and query.item_id:
         events.append(PastEvent(item_id=query.item_id, kind="add_to_cart", time=query.timestamp))
     past, unknown = known_events(events, snapshot.catalogue.index, query.timestamp)
-    history = past.newest()
+    history = past.recent()
     basis, vector = _embed(snapshot, query, history, moment)
     return Profile(basis=basis, past=past, history=history, moment=moment, vector=vector, unknown=unknown)
 

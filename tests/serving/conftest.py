@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -11,7 +18,11 @@ import pytest
 from model.content import CONTENT_FEATURES
 from model.schema import Schema, Weights
 from server.registry import Registry
+from server.serving.endpoint import EndpointConfig, open_endpoint
 from server.serving.engine import Engine
+from server.serving.query import PastEvent
+from server.serving.service import Doors, RankingService
+from server.serving.stores import FeedbackEvent
 
 ITEMS = 60
 DIM = 8
@@ -78,3 +89,99 @@ def registry(run_folder: Path) -> Registry:
 def engine(run_folder: Path, registry: Registry) -> Engine:
     """The promoted version over the whole catalogue."""
     return Engine.load(registry, run_folder / "catalogue.parquet")
+
+
+class MemoryStore:
+    """A profile source and feedback sink in memory, which obeys `server.serving.stores`."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self.events: dict[str, FeedbackEvent] = {}
+        self.fault: Exception | None = None
+        self.gate = threading.Event()
+        self.entered = threading.Event()
+        self.gate.set()
+
+    def history(self, shopper: str) -> list[PastEvent] | None:
+        """The interactions recorded for the shopper; None where there is no event."""
+        self._pass()
+        own = [event for event in self.events.values() if event.shopper == shopper]
+        return [
+            PastEvent(item_id=event.item_id, kind=event.kind, time=event.timestamp)
+            for event in own
+            if event.kind is not None
+        ] or None
+
+    def record(self, batch: Sequence[FeedbackEvent]) -> int:
+        """Keep what is new."""
+        self._pass()
+        new = {event.event_id: event for event in batch if event.event_id not in self.events}
+        self.events |= new
+        return len(new)
+
+    def _pass(self) -> None:
+        """Wait at the gate, and fail if a fault was planted."""
+        self.entered.set()
+        self.gate.wait(20)
+        if self.fault is not None:
+            raise self.fault
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    """An empty store."""
+    return MemoryStore()
+
+
+Open = Callable[..., AbstractContextManager[str]]
+
+
+@pytest.fixture
+def open_endpoint_in_thread(engine: Engine, store: MemoryStore) -> Open:
+    """Serve the engine over a real port from a thread of its own; the block gets the address."""
+
+    @contextmanager
+    def running(*, show_scores: bool = False, clock: float = 1_700_000_000, **settings: Any) -> Iterator[str]:
+        with ThreadPoolExecutor(1) as stores, ThreadPoolExecutor(1) as serving:
+            numbers = itertools.count()
+            doors = Doors(
+                profiles=store,
+                feedback=store,
+                store_thread=stores,
+                clock=lambda: clock,
+                new_ranking_id=lambda: f"ranking-{next(numbers)}",
+            )
+            service = RankingService(engine, doors, show_scores=show_scores)
+            config = EndpointConfig(port=0, **settings)
+            ready: Future[tuple[str, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+            done = serving.submit(lambda: asyncio.run(_serve(config, engine, service, ready)))
+            done.add_done_callback(lambda ended: _pass_on(ended, ready))
+            address, loop, stop = ready.result(20)
+            try:
+                yield address
+            finally:
+                loop.call_soon_threadsafe(stop.set)
+                done.result(30)
+
+    return running
+
+
+async def _serve(config: EndpointConfig, engine: Engine, service: RankingService, ready: Future[Any]) -> None:
+    stop = asyncio.Event()
+    async with open_endpoint(config, engine, service) as address:
+        ready.set_result((address, asyncio.get_running_loop(), stop))
+        await stop.wait()
+
+
+def _pass_on(ended: Future[None], ready: Future[Any]) -> None:
+    """Give an error before readiness to whoever waits for readiness."""
+    error = ended.exception()
+    if error is not None and not ready.done():
+        ready.set_exception(error)
+
+
+@pytest.fixture
+def address(open_endpoint_in_thread: Open) -> Iterator[str]:
+    """The address of an endpoint with the default settings."""
+    with open_endpoint_in_thread() as address:
+        yield address

@@ -1,0 +1,204 @@
+"""The client of the ranking endpoint: deadlines on every call, TLS, retries with jitter, errors to act on.
+
+with RankingClient("127.0.0.1:8443") as client:
+    ranking = client.rank(Question(surface=Surface.HOME, shopper="..."))
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import random
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import grpc
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+from client.errors import ClientError
+from client.ranking_words import (
+    Acknowledgement,
+    Impression,
+    Interaction,
+    Question,
+    Ranking,
+    event_messages,
+)
+from proto.fedrank.ranking.v1 import ranking_pb2_grpc
+
+_OPTIONS = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 1000)]
+_TRY_AGAIN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+"""No endpoint, or one that stopped with the call at its door: this client itself never cancels."""
+_REFUSALS = (
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.NOT_FOUND,
+    grpc.StatusCode.FAILED_PRECONDITION,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+)
+
+
+class RankingError(ClientError):
+    """Base of what a call to the ranking endpoint can end with."""
+
+
+class EndpointUnreachable(RankingError):
+    """No endpoint answered at the address, after every attempt."""
+
+
+class DeadlineExceeded(RankingError):
+    """The endpoint did not answer within the time given."""
+
+
+class RequestRefused(RankingError):
+    """The endpoint refused the request; `violations` are (field, problem) where it named fields."""
+
+    def __init__(self, words: str, violations: Sequence[tuple[str, str]] = ()) -> None:
+        """Keep the endpoint's words and the fields at fault."""
+        super().__init__(words)
+        self.violations = tuple(violations)
+
+
+class EndpointFailed(RankingError):
+    """The endpoint failed in a way that the request is not the cause of."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retries:
+    """Attempts while an endpoint is unavailable: full jitter, sleeping up to `first * 2**n`, at most `longest`.
+
+    Source: M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
+    """
+
+    attempts: int = 4
+    first: float = 0.1
+    longest: float = 1.0
+
+    def pause(self, failures: int, uniform: float) -> float:
+        """Seconds to wait after the `failures`-th failure, for `uniform` drawn from [0, 1)."""
+        return uniform * min(self.longest, self.first * 2.0 ** (failures - 1))
+
+
+class RankingClient:
+    """A connection to one endpoint; safe to use from several threads."""
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        tls_ca: bytes | None = None,
+        timeout: float = 2.0,
+        retries: Retries | None = None,
+        uniform: Callable[[], float] = random.random,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Connect to `address`, "host:port".
+
+        TLS is used, and the certificate checked against `tls_ca` (PEM) or else the system's authorities, except
+        to this machine's loopback without `tls_ca`. `timeout`, in seconds, covers all attempts of a call.
+        """
+        self.address = address
+        self._timeout = timeout
+        self._retries = retries or Retries()
+        self._uniform, self._sleep, self._clock = uniform, sleep, clock
+        self._channel = _channel(address, tls_ca)
+        stub = ranking_pb2_grpc.RankingServiceStub(self._channel)  # type: ignore[no-untyped-call]
+        self._rank, self._record = stub.Rank, stub.RecordEvents
+
+    def rank(self, question: Question, *, timeout: float | None = None) -> Ranking:
+        """Ask for one ranking; raises a `RankingError`."""
+        request = question.to_wire(uuid.uuid4().hex)
+        return Ranking.from_wire(self._call(lambda left: self._rank(request, timeout=left), timeout))
+
+    def record(
+        self, events: Sequence[Impression | Interaction], *, timeout: float | None = None
+    ) -> Acknowledgement:
+        """Tell what happened; raises a `RankingError`. Sending the same events again changes nothing."""
+        messages = event_messages(events)
+        answer = self._call(lambda left: self._record(iter(messages), timeout=left), timeout)
+        return Acknowledgement(
+            acknowledged=answer.acknowledged,
+            duplicates=answer.duplicates,
+            unknown_items=answer.unknown_items,
+        )
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._channel.close()
+
+    def __enter__(self) -> Self:
+        """Return the open client."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Close the connection."""
+        self.close()
+
+    def _call(self, attempt: Callable[[float], Any], timeout: float | None) -> Any:
+        """Attempt until an answer, a refusal, the last attempt or the deadline; both calls are idempotent."""
+        allowed = self._timeout if timeout is None else timeout
+        end = self._clock() + allowed
+        failures = 0
+        while True:
+            try:
+                return attempt(max(end - self._clock(), 0.0))
+            except grpc.RpcError as error:
+                failures += 1
+                pause = self._retries.pause(failures, self._uniform())
+                hopeless = failures >= self._retries.attempts or self._clock() + pause >= end
+                if hopeless or _code(error) not in _TRY_AGAIN:
+                    raise self._translated(error, allowed, failures) from None
+            self._sleep(pause)
+
+    def _translated(self, error: grpc.RpcError, allowed: float, attempts: int) -> RankingError:
+        code = _code(error)
+        words = error.details() or ""
+        if code in _TRY_AGAIN:
+            return EndpointUnreachable(
+                f"no ranking endpoint answers at {self.address} ({attempts} attempts: {words}); "
+                "start one with `fedrank serve`, or check the address, the port and the certificate authority"
+            )
+        if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+            return DeadlineExceeded(
+                f"{self.address} did not answer within {allowed:g} s; give a longer timeout"
+            )
+        if code in _REFUSALS:
+            return RequestRefused(f"{self.address} refused the request: {words}", _violations(error))
+        return EndpointFailed(f"{self.address} failed with {code.name}: {words}")
+
+
+def is_loopback(address: str) -> bool:
+    """Whether "host:port" is on this machine."""
+    host = address.rpartition(":")[0].strip("[]")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _channel(address: str, tls_ca: bytes | None) -> grpc.Channel:
+    if tls_ca is None and is_loopback(address):
+        return grpc.insecure_channel(address, options=_OPTIONS)
+    credentials = grpc.ssl_channel_credentials(root_certificates=tls_ca)
+    return grpc.secure_channel(address, credentials, options=_OPTIONS)
+
+
+def _code(error: grpc.RpcError) -> grpc.StatusCode:
+    code: grpc.StatusCode = error.code()
+    return code
+
+
+def _violations(error: grpc.RpcError) -> list[tuple[str, str]]:
+    call: Any = error  # what a channel raises is an error and the finished call in one
+    status = rpc_status.from_call(call)
+    found = []
+    for detail in status.details if status else ():
+        request = error_details_pb2.BadRequest()
+        if detail.Unpack(request):
+            found += [(violation.field, violation.description) for violation in request.field_violations]
+    return found

@@ -1,0 +1,109 @@
+"""`fedrank rank`: ask a ranking endpoint for one list and print it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from client.ranking_words import HistoryEvent, Ranking
+
+SurfaceName = Literal["home", "search", "detail", "cart", "new_arrivals", "promotion"]
+
+Shopper = Annotated[
+    str | None, typer.Option(help="The shopper's pseudonym, or the id that the endpoint knows them by.")
+]
+SurfaceOption = Annotated[SurfaceName, typer.Option(help="Where the list appears.")]
+Items = Annotated[int, typer.Option("--k", "-k", help="How many items at most, 1 to 200.")]
+Address = Annotated[str, typer.Option(help="HOST:PORT of the endpoint; TLS unless it is this machine.")]
+TlsCa = Annotated[Path | None, typer.Option(help="PEM file of the authority that signed its certificate.")]
+Query = Annotated[str, typer.Option(help="Words looked for (surface search).")]
+Item = Annotated[str, typer.Option(help="Item looked at (detail) or just put in the cart (cart).")]
+History = Annotated[
+    str | None,
+    typer.Option(
+        help="Events instead of a shopper: ITEM:KIND,ITEM:KIND oldest first, or a .json file with a list of "
+        '{"item_id", "kind", "time"}.'
+    ),
+]
+Timeout = Annotated[float, typer.Option(help="Seconds to wait for the answer, retries included.", min=0.001)]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+
+
+def rank(
+    shopper: Shopper = None,
+    surface: SurfaceOption = "home",
+    k: Items = 10,
+    address: Address = "127.0.0.1:8443",
+    tls_ca: TlsCa = None,
+    query: Query = "",
+    item: Item = "",
+    history: History = None,
+    timeout: Timeout = 5.0,
+    as_json: Json = False,
+) -> None:
+    """Ask a ranking endpoint (`fedrank serve`) for one list of items, with a reason for each."""
+    from client.ranking import RankingClient
+    from client.ranking_words import Question, Surface
+
+    question = Question(
+        surface=Surface(surface),
+        k=k,
+        shopper=shopper,
+        history=None if history is None else read_history(history),
+        query=query,
+        item_id=item,
+    )
+    with RankingClient(address, tls_ca=_read(tls_ca), timeout=timeout) as client:
+        ranking = client.rank(question)
+    _print_json(ranking) if as_json else _print_table(ranking)
+
+
+def read_history(text: str) -> list[HistoryEvent]:
+    """Events from `ITEM:KIND,...` or from a JSON file; raises `typer.BadParameter` saying what was expected."""
+    from client.errors import InvalidEvent
+    from client.ranking_words import HistoryEvent
+
+    try:
+        if text.endswith(".json"):
+            return [HistoryEvent(**event) for event in json.loads(Path(text).read_text())]
+        pairs = [pair.rpartition(":") for pair in text.split(",") if pair]
+        return [HistoryEvent(item_id=item, kind=kind) for item, _, kind in pairs]
+    except (OSError, ValueError, TypeError, InvalidEvent) as error:
+        raise typer.BadParameter(
+            f"--history cannot be read ({error}); write ITEM:KIND,ITEM:KIND, or name a .json file with a list "
+            'of {"item_id", "kind", "time"}'
+        ) from error
+
+
+def _read(path: Path | None) -> bytes | None:
+    try:
+        return None if path is None else path.read_bytes()
+    except OSError as error:
+        raise typer.BadParameter(f"--tls-ca {path} cannot be read: {error.strerror}") from error
+
+
+def _print_json(ranking: Ranking) -> None:
+    from dataclasses import asdict
+
+    print(json.dumps(asdict(ranking), ensure_ascii=False))
+
+
+def _print_table(ranking: Ranking) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("rank", "item", "title", "merchant", "reason", title=f"ranking {ranking.ranking_id}")
+    for item in ranking.items:
+        cells: list[Any] = [item.item_id, item.title, item.merchant_id, item.reason]
+        table.add_row(str(item.rank), *(escape(cell) for cell in cells))
+    made_from = ranking.profile_source.replace("_", " ")
+    table.caption = f"model {ranking.model_version}, made from: {made_from}"
+    console = Console()
+    console.print(table)
+    for notice in ranking.notices:
+        console.print(f"note: {escape(notice)}")

@@ -1,0 +1,111 @@
+"""The words of a federation round: what the coordinator asks and what a participant answers.
+
+A message carries a `Task` (scalars) and public arrays; an answer carries a `Receipt` (scalars) and, unless it
+refuses, the contribution as named parts. Arrays travel as raw tensors with declared type and shape; nothing
+that is received is ever executed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Self
+
+TASK = "task"
+PUBLIC = "public"
+CONTRIBUTION = "contribution"
+RECEIPT = "receipt"
+
+DEVICES = "devices"
+"""Holder of the events on shoppers' own devices, and the part of a contribution that sums over devices."""
+
+EVERYONE = "everyone"
+"""The part of a contribution that sums over all participants of a cohort (gradients)."""
+
+MERCHANT_PART = "merchant:"
+"""Prefix of a part that covers one merchant's own catalogue."""
+
+Scalar = str | int | float | bool
+Record = Mapping[str, object]
+
+
+class WireError(ValueError):
+    """A record of a round message lacks a field or has one of the wrong type."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What a participant is asked for in one round.
+
+    Attributes:
+        release_id: names the release in every ledger; a repetition is charged once.
+        clipping_norm: L2 bound on one shopper's share.
+        noise_multiplier, mu2, cap_mu2: of the plan; all zero under trust `none`, where nothing is charged.
+        steps: local steps (trust `local`).
+        expected_shoppers: public constant that scales local steps.
+        clock: whether event times are seconds.
+        seed: of the random moments and negatives in tests and simulation; negative: the system's entropy.
+        noise_seed: of the noise in tests and simulation; negative: the system's entropy.
+    """
+
+    release_id: str
+    stage: str
+    round: int
+    model_hash: str
+    trust: str
+    clipping_norm: float
+    noise_multiplier: float
+    mu2: float
+    cap_mu2: float
+    steps: int
+    expected_shoppers: int
+    clock: bool
+    seed: int
+    noise_seed: int
+
+    def to_record(self) -> dict[str, Scalar]:
+        """Return the fields as a flat record."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @classmethod
+    def from_record(cls, record: Record) -> Self:
+        """Read a task; `WireError` names a missing or wrong field."""
+        return cls(**_read(cls, record))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Receipt:
+    """What an answer answers; `refused` holds the reason where nothing was contributed."""
+
+    release_id: str
+    stage: str
+    round: int
+    model_hash: str
+    participants: int
+    refused: str = ""
+
+    def to_record(self) -> dict[str, Scalar]:
+        """Return the fields as a flat record."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @classmethod
+    def from_record(cls, record: Record) -> Self:
+        """Read a receipt; `WireError` names a missing or wrong field."""
+        return cls(**_read(cls, record))
+
+
+_TYPES: dict[str, type] = {"str": str, "int": int, "float": float, "bool": bool}
+
+
+def _read(cls: type, record: Record) -> dict[str, Any]:
+    """Return the declared fields of a record, each of the declared type."""
+    values: dict[str, Any] = {}
+    for field in fields(cls):
+        wanted = _TYPES[str(field.type)]
+        value = record.get(field.name)
+        if type(value) is not wanted:
+            raise WireError(
+                f"field {field.name} of a {cls.__name__} is {type(value).__name__}; it must be {field.type}"
+            )
+        values[field.name] = value
+    return values
