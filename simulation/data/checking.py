@@ -94,7 +94,6 @@ def report_on(loaded: Loaded, *, now: datetime) -> CheckReport:
     """Return the report on a data set that is already read."""
     data = loaded.dataset
     span = time_span(data) or (None, None)
-    kinds = data.events["kind"].value_counts(sort=True)
     return CheckReport(
         name=data.name,
         label=data.label,
@@ -112,7 +111,7 @@ def report_on(loaded: Loaded, *, now: datetime) -> CheckReport:
         items_without_details=items_without_details(data),
         merchants=data.items["merchant_id"].n_unique(),
         merchants_from=data.merchants_from,
-        kinds=dict(kinds.iter_rows()),
+        kinds=dict(data.events["kind"].value_counts(sort=True).iter_rows()),
         kinds_from=loaded.kinds_from,
         clock=data.clock.value,
         oldest=_iso(span[0]),
