@@ -86,6 +86,10 @@ class Columns:
 def _check_text(name: str, value: Any) -> None:
     if not isinstance(value, str) or not 0 < len(value) <= _LONGEST_TEXT:
         raise InvalidEvent(f"an event's {name} must be text of 1..{_LONGEST_TEXT} characters")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise InvalidEvent(f"an event's {name} must be text that UTF-8 can write") from None
 
 
 def _check_optional_text(name: str, value: Any) -> None:

@@ -68,8 +68,8 @@ class Mechanism(Protocol):
     def mu2(self) -> float:
         """Price of one release in mu^2 of Gaussian differential privacy."""
 
-    def release(self, total: Array) -> Array:
-        """Return the sum as it may leave."""
+    def release(self, total: Array, draws: int = 1) -> Array:
+        """Return the sum as it may leave; `draws` participants have each added noise of their own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,9 +99,10 @@ class GaussianSum:
         """1 / z^2."""
         return self.noise_multiplier**-2
 
-    def release(self, total: Array) -> Array:
-        """Return the sum with fresh noise in every entry."""
-        return total + self.noise_std * self.noise.normal(total.size).reshape(total.shape)
+    def release(self, total: Array, draws: int = 1) -> Array:
+        """Return the sum with fresh noise in every entry; that of `draws` participants is drawn as one."""
+        std = self.noise_std * math.sqrt(draws)
+        return np.asarray(total + std * self.noise.normal(total.size).reshape(total.shape))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +121,7 @@ class UnprotectedSum:
         """The price of an unprotected release is infinite."""
         return math.inf
 
-    def release(self, total: Array) -> Array:
+    def release(self, total: Array, draws: int = 1) -> Array:
         """Return the sum unchanged."""
         return total
 

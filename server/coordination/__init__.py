@@ -1,0 +1,1 @@
+"""Training: cohort, round, aggregation and release, as a Flower ServerApp."""

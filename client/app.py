@@ -1,0 +1,130 @@
+"""The Flower ClientApp of a participant: the same for a merchant, a device, and a cohort of them in simulation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+from numpy.typing import NDArray
+
+from client import work
+from client.cohort import Cohort, Unit, cohort_at, home_of
+from client.errors import ClientError
+from privacy.errors import BudgetExceeded, LedgerConflict
+from privacy.fixed_point import on_grid
+from privacy.ledger_records import Charge
+from privacy.plan import Trust
+from proto.federation import CONTRIBUTION, EVERYONE, PUBLIC, RECEIPT, TASK, Receipt, Task
+
+Parts = dict[str, NDArray[np.float64]]
+Work = Callable[[Task, Cohort, Mapping[str, NDArray[np.generic]]], Parts]
+
+app = ClientApp()
+
+
+class AlreadyAnswered(ClientError):
+    """The coordinator asked twice for one release."""
+
+
+@app.train("counts")
+def counts(message: Message, context: Context) -> Message:
+    """Answer with the item counts of each unit."""
+    return _answer(message, context, lambda task, cohort, public: _each(work.counts, task, cohort, public))
+
+
+@app.train("gram")
+def gram(message: Message, context: Context) -> Message:
+    """Answer with the Gram triangle of each unit."""
+    return _answer(message, context, lambda task, cohort, public: _each(work.gram, task, cohort, public))
+
+
+@app.train("gradient")
+def gradient(message: Message, context: Context) -> Message:
+    """Answer with the clipped gradient summed over all units."""
+    return _answer(message, context, _gradient_sum)
+
+
+def _answer(message: Message, context: Context, compute: Work) -> Message:
+    """Charge the shoppers first, then compute; a refused charge is an answer with the reason."""
+    task = Task.from_record(message.content.config_records[TASK])
+    cohort = cohort_at(home_of(context.node_config, context.run_config))
+    try:
+        charges = _reserve(task, cohort)
+    except (BudgetExceeded, LedgerConflict, AlreadyAnswered) as refusal:
+        return _reply(message, task, cohort, {}, str(refusal))
+    parts = compute(task, cohort, _public(message))
+    for charge in charges:
+        cohort.ledger.commit(charge.release_id, charge.holder)
+    return _reply(message, task, cohort, parts)
+
+
+def _public(message: Message) -> dict[str, NDArray[np.generic]]:
+    records = message.content.array_records
+    return {name: array.numpy() for name, array in records[PUBLIC].items()} if PUBLIC in records else {}
+
+
+def _each(
+    compute: Callable[..., NDArray[np.float64]],
+    task: Task,
+    cohort: Cohort,
+    public: Mapping[str, NDArray[np.generic]],
+) -> Parts:
+    size = len(cohort.catalogue)
+    return {unit.part: compute(task, unit, public, size) for unit in cohort.units}
+
+
+def _gradient_sum(task: Task, cohort: Cohort, public: Mapping[str, NDArray[np.generic]]) -> Parts:
+    size = len(cohort.catalogue)
+    totals: dict[str, NDArray[np.float64]] = {}
+    for unit in cohort.units:
+        for name, value in work.gradient(task, unit, public, size).items():
+            totals[name] = totals.get(name, 0.0) + value.astype(np.float64)
+    return {f"{EVERYONE}/{name}": total for name, total in totals.items()}
+
+
+def _reserve(task: Task, cohort: Cohort) -> list[Charge]:
+    """Charge every shopper of every unit for this release, durably; trust `none` charges nothing.
+
+    Raises:
+        AlreadyAnswered: the release was paid for before; a second answer under fresh noise would be a second
+            release at the price of one.
+    """
+    charges: list[Charge] = []
+    for unit in cohort.units if task.trust != Trust.NONE else ():
+        if unit.shoppers:
+            charge = _charge(task, cohort, unit)
+            if not cohort.ledger.reserve(charge, unit.shoppers.pseudonyms, task.cap_mu2):
+                raise AlreadyAnswered(
+                    f"round {task.round} ({task.stage}) was answered before; ask for a new round"
+                )
+            charges.append(charge)
+    return charges
+
+
+def _charge(task: Task, cohort: Cohort, unit: Unit) -> Charge:
+    return Charge(
+        release_id=f"{task.release_id}, {cohort.name}",
+        holder=unit.holder,
+        stage=task.stage,
+        round=task.round,
+        noise_multiplier=task.noise_multiplier,
+        clipping_norm=task.clipping_norm,
+        mu2=task.mu2,
+    )
+
+
+def _reply(message: Message, task: Task, cohort: Cohort, parts: Parts, refused: str = "") -> Message:
+    receipt = Receipt(
+        release_id=task.release_id,
+        stage=task.stage,
+        round=task.round,
+        model_hash=task.model_hash,
+        participants=0 if refused else cohort.participants,
+        refused=refused,
+    )
+    content = RecordDict({RECEIPT: ConfigRecord(dict(receipt.to_record()))})
+    if parts:
+        content[CONTRIBUTION] = ArrayRecord({name: Array(on_grid(value)) for name, value in parts.items()})
+    return Message(content, reply_to=message)

@@ -1,0 +1,139 @@
+"""What one unit of a cohort computes for each stage of a round: its bounded sum, noised where trust is local."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from hashlib import blake2b
+
+import numpy as np
+from numpy.typing import NDArray
+
+from client.cohort import Unit
+from client.contribution import count_share, gradient_share, gram_share
+from model.features import Histories
+from model.sampling import Examples, draw_examples
+from model.schema import Weights
+from privacy.mechanism import GaussianSum, NoiseSource, SeededNoise, SystemNoise
+from privacy.plan import Trust
+from proto.federation import DEVICES, Task
+
+Array = NDArray[np.float64]
+Public = Mapping[str, NDArray[np.generic]]
+
+LOG_Q_FLOOR = 1e-12
+
+
+def counts(task: Task, unit: Unit, public: Public, catalogue_size: int) -> Array:
+    """Return the unit's item counts over its own items, (n,)."""
+    total = count_share(unit.shoppers, catalogue_size, task.clipping_norm)[unit.items]
+    return _noised_locally(task, unit, total)
+
+
+def gram(task: Task, unit: Unit, public: Public, catalogue_size: int) -> Array:
+    """Return the unit's Gram triangle over the head items that are its own, (m (m + 1) / 2,)."""
+    head = np.asarray(public["head"], dtype=np.int64)
+    own = head[np.isin(head, unit.items)]
+    return _noised_locally(task, unit, gram_share(unit.shoppers, own, catalogue_size, task.clipping_norm))
+
+
+def gradient(task: Task, unit: Unit, public: Public, catalogue_size: int) -> dict[str, NDArray[np.float32]]:
+    """Return the unit's clipped gradient sum by parameter; under local trust the noised one."""
+    local = _LocalView(task, unit, public, catalogue_size)
+    if task.trust != Trust.LOCAL:
+        return local.gradient_sum(step=0)
+    mechanism = local_mechanism(task, unit)
+    if unit.part == DEVICES:
+        return local.noised_gradient(mechanism)
+    return local.train_with_opacus(mechanism)
+
+
+def local_mechanism(task: Task, unit: Unit) -> GaussianSum:
+    """Return the mechanism of participants that add their own noise."""
+    return GaussianSum(
+        clipping_norm=task.clipping_norm, noise_multiplier=task.noise_multiplier, noise=_noise(task, unit)
+    )
+
+
+def _noise(task: Task, unit: Unit) -> NoiseSource:
+    """Return the system's entropy; in tests and simulation a stream of its own for each unit and round."""
+    if task.noise_seed < 0:
+        return SystemNoise()
+    name = f"{task.noise_seed}/{task.stage}/{task.round}/{unit.part}/{unit.shoppers.pseudonyms[:1]}"
+    return SeededNoise(int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little"))
+
+
+def _noised_locally(task: Task, unit: Unit, total: Array) -> Array:
+    """Return the sum as it leaves the unit: under local trust every participant has added its noise."""
+    if task.trust != Trust.LOCAL:
+        return total
+    return local_mechanism(task, unit).release(total, unit.participants)
+
+
+class _LocalView:
+    """The public model cut to the unit's own items, and the unit's examples in those indices."""
+
+    def __init__(self, task: Task, unit: Unit, public: Public, catalogue_size: int) -> None:
+        self._task, self._unit = task, unit
+        self._vectors = np.asarray(public["item_vectors"], dtype=np.float32)[unit.items]
+        self._trained = frozenset(name for name in public if name not in ("item_vectors", "item_bias", "q"))
+        self._weights: Weights = {name: np.asarray(public[name], np.float32) for name in self._trained}
+        self._weights["item_bias"] = np.asarray(public["item_bias"], np.float32)[unit.items]
+        q = np.asarray(public["q"], dtype=np.float64)[unit.items]
+        self._q = q / max(float(q.sum()), LOG_Q_FLOOR)
+        self._log_q = np.log(np.maximum(self._q, LOG_Q_FLOOR))
+        self._histories = _own_items(unit.shoppers.histories, unit.items, catalogue_size)
+
+    def examples(self, step: int) -> Examples:
+        """Return one example per shopper, its own in every step of every round."""
+        task = self._task
+        return draw_examples(
+            self._histories,
+            self._unit.shoppers.keys,
+            self._q,
+            seed=task.seed if task.seed >= 0 else secrets.randbits(63),
+            round_number=task.round * task.steps + step,
+            clock=task.clock,
+        )
+
+    def gradient_sum(self, step: int) -> dict[str, NDArray[np.float32]]:
+        """Return the clipped gradient sum of one step."""
+        norm = self._task.clipping_norm
+        return gradient_share(
+            self._weights, self._vectors, self.examples(step), self._log_q, self._trained, norm
+        )
+
+    def noised_gradient(self, mechanism: GaussianSum) -> dict[str, NDArray[np.float32]]:
+        """Return the mean over steps of what devices send: each its clipped gradient under its own noise.
+
+        A device's DP-SGD step has one sample, so the closed form gives what Opacus would, for all at once.
+        """
+        total: dict[str, NDArray[np.float64]] = {}
+        for step in range(self._task.steps):
+            for name, value in self.gradient_sum(step).items():
+                noisy = mechanism.release(value.astype(np.float64), self._unit.participants)
+                total[name] = total.get(name, 0.0) + noisy
+        return {name: (value / self._task.steps).astype(np.float32) for name, value in total.items()}
+
+    def train_with_opacus(self, mechanism: GaussianSum) -> dict[str, NDArray[np.float32]]:
+        """Return the mean noised gradient sum of the local DP-SGD steps."""
+        from client.training import local_update  # torch and Opacus load only where they are used
+
+        return local_update(
+            self._weights,
+            self._vectors,
+            self.examples,
+            self._log_q,
+            self._trained,
+            mechanism,
+            steps=self._task.steps,
+            expected_batch=self._task.expected_shoppers,
+        )
+
+
+def _own_items(histories: Histories, items: NDArray[np.int64], catalogue_size: int) -> Histories:
+    """Return the histories with items numbered within the unit's own catalogue."""
+    place = np.full(catalogue_size, -1, dtype=np.int64)
+    place[items] = np.arange(len(items))
+    own = histories.keep(place[histories.items] >= 0)
+    return Histories(own.indptr, place[own.items].astype(np.int32), own.kinds, own.times)

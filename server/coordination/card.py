@@ -1,0 +1,47 @@
+"""The card of a model version: its schema, its data's clock, and its privacy statement."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from privacy.plan import Plan
+from server.coordination.config import FederationConfig
+from server.coordination.learner import Learner
+
+
+def model_card(config: FederationConfig, plan: Plan, learner: Learner) -> dict[str, Any]:
+    """Return what the registry keeps beside the weights; everything in it is public or released."""
+    return {
+        "schema": {"items": learner.schema.items, "dim": learner.schema.dim},
+        "clock": config.clock,
+        "run_name": config.run_name,
+        "head_items": len(learner.head),
+        "privacy": privacy_statement(config, plan),
+    }
+
+
+def privacy_statement(config: FederationConfig, plan: Plan) -> dict[str, Any]:
+    """Return the guarantee in words and numbers; epsilon is null where there is none."""
+    epsilon = plan.total_epsilon()
+    return {
+        "epsilon": None if math.isinf(epsilon) else epsilon,
+        "delta": plan.delta,
+        "unit": "shopper",
+        "trust": str(plan.trust),
+        "participants": str(config.participants),
+        "mechanism": "none" if math.isinf(epsilon) else "gaussian",
+        "rounds": 2 + config.rounds,
+        "spent_before_mu2": plan.spent_mu2,
+        "noise": "seeded (simulation)" if config.noise_seed >= 0 else "operating system entropy",
+        "releases": [
+            {
+                "stage": str(release.stage),
+                "count": release.count,
+                "clipping_norm": release.clipping_norm,
+                "noise_multiplier": release.noise_multiplier,
+                "mu2": None if math.isinf(release.mu2) else release.mu2,
+            }
+            for release in plan.releases
+        ],
+    }

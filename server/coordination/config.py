@@ -1,0 +1,126 @@
+"""The run configuration of a federation: Flower's flat words, checked once and typed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Self
+
+from privacy.plan import Stage, Trust
+from server.errors import ServerError
+
+LOCAL_STEPS = 2
+"""DP-SGD steps that a participant takes per round under trust `local`."""
+
+
+class ConfigError(ServerError, ValueError):
+    """The run configuration lacks a word or has one out of range."""
+
+
+class Participants(StrEnum):
+    """Who takes part: merchants with their shoppers, shoppers' devices, or some of both."""
+
+    MERCHANTS = "merchants"
+    SHOPPERS = "shoppers"
+    BOTH = "both"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FederationConfig:
+    """One run.
+
+    Attributes:
+        shoppers: public number of shoppers N; divisors and delta come from it, never from the data.
+        merchants: public number of merchants.
+        minimum_cohort: fewest participants whose sum may be released.
+        spent_mu2: what participants report to have spent on the ledger before this run.
+        seed, noise_seed: for tests and simulation; a negative one means the system's entropy.
+        linkage: whether the noised histogram of merchants per shopper takes a share of the budget.
+    """
+
+    run_name: str
+    catalogue: Path
+    ledger: str
+    registry: Path
+    checkpoints: Path
+    participants: Participants
+    trust: Trust
+    epsilon: float
+    delta: float
+    rounds: int
+    shoppers: int
+    merchants: int
+    minimum_cohort: int
+    dim: int
+    clock: str
+    spent_mu2: float
+    linkage: bool
+    seed: int
+    noise_seed: int
+    timeout: float
+
+    @classmethod
+    def from_run_config(cls, words: Mapping[str, object]) -> Self:
+        """Read Flower's run configuration; `ConfigError` names the word that is missing or wrong."""
+        values: dict[str, Any] = {}
+        for name, kind in cls.__annotations__.items():
+            word = name.replace("_", "-")
+            if word not in words:
+                raise ConfigError(
+                    f"the run configuration lacks {word!r}; pass it with --run-config '{word}=...'"
+                )
+            values[name] = _typed(word, words[word], kind)
+        config = cls(**values)
+        config._check()
+        return config
+
+    def _check(self) -> None:
+        for name, low in (
+            ("rounds", 0),
+            ("shoppers", 2),
+            ("merchants", 1),
+            ("minimum_cohort", 1),
+            ("dim", 1),
+        ):
+            if getattr(self, name) < low:
+                raise ConfigError(
+                    f"{name.replace('_', '-')} is {getattr(self, name)}; it must be at least {low}"
+                )
+
+    @property
+    def steps(self) -> int:
+        """Local steps per round."""
+        return LOCAL_STEPS if self.trust is Trust.LOCAL else 1
+
+    @property
+    def releases(self) -> dict[Stage, int]:
+        """How often each stage costs a shopper's budget."""
+        return {
+            Stage.LINKAGE: int(self.linkage),
+            Stage.COUNTS: 1,
+            Stage.GRAM: 1,
+            Stage.GRADIENT: self.rounds * self.steps,
+        }
+
+
+_KINDS: dict[str, Callable[[Any], object]] = {
+    "str": str,
+    "int": int,
+    "float": float,
+    "bool": bool,
+    "Path": Path,
+    "Trust": Trust,
+    "Participants": Participants,
+}
+
+
+def _typed(word: str, value: object, kind: str) -> object:
+    """Return a word as its declared type."""
+    if kind == "bool" and not isinstance(value, bool):
+        raise ConfigError(f"{word} is {value!r}; it must be true or false")
+    try:
+        return _KINDS[kind](value)
+    except ValueError:
+        raise ConfigError(f"{word} is {value!r}; it must be a {kind.lower()}") from None

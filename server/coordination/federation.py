@@ -1,0 +1,144 @@
+"""One run of a federation: counts, Gram, gradient rounds; each a cohort, a sum, and at most one release."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from pathlib import Path
+
+import numpy as np
+from flwr.serverapp import Grid
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+
+from model.catalogue import PublicItems
+from model.spectral import GramBlock
+from privacy.plan import Plan, Stage, Trust
+from proto.federation import DEVICES, EVERYONE, MERCHANT_PART, Task
+from server.coordination.aggregate import RoundSum
+from server.coordination.blocks import gram_blocks, scatter_counts, scatter_gram, triangle
+from server.coordination.budget import Account, Releaser
+from server.coordination.config import FederationConfig, Participants
+from server.coordination.exchange import PublicArrays, collect, public_hash
+from server.coordination.learner import TRAINED, Learner
+
+log = logging.getLogger("fedrank.coordination")
+
+Shapes = dict[str, tuple[int, ...]]
+Totals = dict[str, NDArray[np.float64]]
+
+
+class Federation:
+    """Coordinates the rounds of one plan over a Flower grid."""
+
+    def __init__(
+        self, grid: Grid, config: FederationConfig, catalogue: PublicItems, plan: Plan, account: Account
+    ) -> None:
+        """Prepare the learner; nothing is asked and nothing is spent yet."""
+        self._grid, self._config, self._catalogue = grid, config, catalogue
+        self._plan, self._account = plan, account
+        self._releaser = Releaser(config, plan)
+        self._run_id = uuid.uuid4().hex
+        self.learner = Learner(catalogue, dim=config.dim, shoppers=config.shoppers)
+
+    def run(self) -> None:
+        """Run all stages of the plan in order."""
+        self._counts()
+        self._gram()
+        for number in range(1, self._config.rounds + 1):
+            self._gradient(number)
+
+    def _counts(self) -> None:
+        owners = {name: self._catalogue.of_merchant(name) for name in sorted(set(self._catalogue.merchant_ids))}
+        shapes: Shapes = {MERCHANT_PART + name: (len(items),) for name, items in owners.items()}
+        shapes[DEVICES] = (len(self._catalogue),)
+        task, totals = self._round(Stage.COUNTS, 1, shapes, {})
+        noisy = self._releaser.released(Stage.COUNTS, scatter_counts(totals, owners, len(self._catalogue)))
+        gram = self._plan.of(Stage.GRAM)
+        mu = np.inf if gram.noise_multiplier is None else 1.0 / gram.noise_multiplier
+        self.learner.learn_counts(noisy, self._releaser.noise_std(Stage.COUNTS), mu)
+        self._finish(task)
+
+    def _gram(self) -> None:
+        head = self.learner.head
+        merchants = np.array(self._catalogue.merchant_ids)[head]
+        owners = {str(name): np.flatnonzero(merchants == name) for name in np.unique(merchants)}
+        shapes: Shapes = {MERCHANT_PART + name: (triangle(len(own)),) for name, own in owners.items()}
+        shapes[DEVICES] = (triangle(len(head)),)
+        task, totals = self._round(Stage.GRAM, 2, shapes, {"head": head})
+        self.learner.learn_gram(self._released_blocks(totals, owners))
+        self._finish(task)
+
+    def _released_blocks(self, totals: Totals, owners: dict[str, NDArray[np.int64]]) -> list[GramBlock]:
+        """Release the Gram: one block per merchant where merchants alone take part, else one for all.
+
+        Entries between two merchants are zero by construction among merchants that cannot link shoppers: they
+        carry no noise because nothing is released there.
+        """
+        head, std = self.learner.head, self._releaser.noise_std(Stage.GRAM)
+        if self._config.participants is Participants.MERCHANTS:
+            triangles = {name: (owners[name], totals[MERCHANT_PART + name]) for name in owners}
+        else:
+            everyone = scatter_gram(totals, owners, len(head))
+            triangles = {DEVICES: (np.arange(len(head)), everyone)}
+        released = {
+            name: (own, self._releaser.released(Stage.GRAM, upper)) for name, (own, upper) in triangles.items()
+        }
+        return gram_blocks(released, head, std)
+
+    def _gradient(self, number: int) -> None:
+        public = self.learner.public_model()
+        shapes: Shapes = {f"{EVERYONE}/{name}": public[name].shape for name in TRAINED}
+        task, totals = self._round(Stage.GRADIENT, 2 + number, shapes, public)
+        noisy = {
+            name: self._releaser.released(Stage.GRADIENT, totals[f"{EVERYONE}/{name}"]) for name in TRAINED
+        }
+        self.learner.learn_gradient(noisy)
+        self._finish(task)
+
+    def _round(self, stage: Stage, number: int, shapes: Shapes, public: PublicArrays) -> tuple[Task, Totals]:
+        """Ask the cohort, close the sum at the minimum cohort, and reserve the release before noise is drawn."""
+        task = self._task(stage, number, public_hash(public))
+        round_sum = RoundSum(task=task, shapes=shapes)
+        collect(self._grid, round_sum, public, self._config.timeout)
+        for reason in sorted(set(round_sum.refused)):
+            log.warning("round %d (%s): %s", number, stage, reason)
+        totals = round_sum.closed(self._config.minimum_cohort)
+        self._account.reserve(task)
+        return task, {name: totals.get(name, np.zeros(shape)) for name, shape in shapes.items()}
+
+    def _finish(self, task: Task) -> None:
+        """Commit the release and keep what it taught."""
+        self._account.commit(task)
+        save_checkpoint(self._config.checkpoints, task.round, self.learner)
+        log.info("round %d of %d done: %s", task.round, 2 + self._config.rounds, task.stage)
+
+    def _task(self, stage: Stage, number: int, model_hash: str) -> Task:
+        release, protected = self._plan.of(stage), self._plan.trust is not Trust.NONE
+        return Task(
+            release_id=f"{self._config.run_name}/{self._run_id}/{number}-{stage}",
+            stage=str(stage),
+            round=number,
+            model_hash=model_hash,
+            trust=str(self._plan.trust),
+            clipping_norm=release.clipping_norm,
+            noise_multiplier=release.noise_multiplier or 0.0,
+            mu2=release.mu2_each * self._repeats(stage) if protected else 0.0,
+            cap_mu2=self._plan.cap_mu2 if protected else 0.0,
+            steps=self._repeats(stage),
+            expected_shoppers=max(1, self._config.shoppers // self._config.merchants),
+            clock=self._config.clock in ("seconds", "days"),
+            seed=self._config.seed,
+            noise_seed=self._config.noise_seed,
+        )
+
+    def _repeats(self, stage: Stage) -> int:
+        """Return how many noisy gradients one round costs: the local steps."""
+        return self._config.steps if stage is Stage.GRADIENT else 1
+
+
+def save_checkpoint(folder: Path, number: int, learner: Learner) -> None:
+    """Keep the trained parameters after a round; they are released, so they may be kept."""
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = {name: np.ascontiguousarray(learner.weights[name]) for name in TRAINED}
+    save_file(kept, folder / f"round-{number:03d}.safetensors")

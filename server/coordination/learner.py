@@ -1,0 +1,63 @@
+"""What the coordinator learns from each release; all of it is post-processing of noisy sums."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from model.catalogue import PublicItems
+from model.content import CONTENT_FEATURES, item_features
+from model.gradient import ITEM_VECTORS
+from model.schema import Schema, Weights
+from model.spectral import GramBlock, head_size, spectral_vectors, start
+from model.two_tower import encode_items
+from server.coordination.optimiser import Adam
+
+TRAINED = ("gain", "prior_scale", "kind_weight", "position_weight", "age_weight", "context")
+"""Parameters of the gradient rounds: few, so that the noise on each stays small (docs/adr/0004)."""
+
+LEAST_COUNT = 0.5
+"""Counts below this, or below two standard deviations of their noise, tell nothing about an item."""
+
+
+class Learner:
+    """The model of one federation while it is being trained."""
+
+    def __init__(self, catalogue: PublicItems, *, dim: int, shoppers: int) -> None:
+        """Start from public facts: the catalogue and the number of shoppers."""
+        self.features: sp.csr_matrix = item_features(catalogue.columns)
+        self.schema = Schema(items=len(catalogue), content_features=CONTENT_FEATURES, dim=dim)
+        self.weights: Weights = self.schema.zeros()
+        self.probabilities = np.full(len(catalogue), 1.0 / len(catalogue))
+        self.head: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
+        self._shoppers = shoppers
+        self._vectors = np.zeros((len(catalogue), dim), dtype=np.float32)
+        self._adam = Adam()
+
+    def learn_counts(self, counts: NDArray[np.float64], noise_std: float, gram_mu: float) -> None:
+        """Take popularity, the sampling probabilities and the head catalogue from noisy counts (items,)."""
+        floored = np.maximum(counts, max(LEAST_COUNT, 2.0 * noise_std))
+        self.probabilities = floored / floored.sum()
+        size = head_size(gram_mu, self._shoppers, len(counts))
+        self.head = np.sort(np.argsort(-counts, kind="stable")[:size]).astype(np.int64)
+
+    def learn_gram(self, blocks: list[GramBlock]) -> None:
+        """Take the spectral start from noisy Gram matrices over the head items."""
+        log_q = np.log(self.probabilities)
+        vectors = spectral_vectors(blocks, self.schema.dim, self.schema.items)
+        self.weights = start(self.schema, self.features, self.head, vectors, log_q - log_q.mean())
+        self._vectors = encode_items(self.weights, self.features)
+
+    def learn_gradient(self, total: Mapping[str, NDArray[np.float64]]) -> None:
+        """Step the user tower down the noisy gradient sum, divided by the public number of shoppers."""
+        mean = {name: value.reshape(self.weights[name].shape) / self._shoppers for name, value in total.items()}
+        self.weights = {**self.weights, **self._adam.apply(self.weights, mean)}
+
+    def public_model(self) -> dict[str, NDArray[np.generic]]:
+        """Return what participants need for a gradient round; all of it has been released under noise."""
+        small: dict[str, NDArray[np.generic]] = {name: self.weights[name] for name in TRAINED}
+        bias = self.weights["item_bias"]
+        return {**small, ITEM_VECTORS: self._vectors, "item_bias": bias, "q": self.probabilities}

@@ -1,0 +1,133 @@
+"""One federated training run in this process: the coordinator's app and the participants' app over one grid."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from privacy.plan import Trust
+from server.coordination.config import Participants
+from server.registry import ModelVersion, Registry
+from simulation.errors import FederationFailed
+from simulation.grid import InProcessGrid, RunConfig, run_in_process
+from simulation.population import Population
+
+DEVICES_PER_MESSAGE = 512
+SYSTEM_ENTROPY = -1
+
+
+@dataclass(frozen=True, kw_only=True)
+class FederationSettings:
+    """What a person chooses about a federation.
+
+    Attributes:
+        rounds: gradient rounds after the two rounds of statistics.
+        devices_per_message: how many devices one Flower message serves.
+        minimum_cohort: fewest participants whose sum is released.
+        noise_seed: repeatable noise, for tests and simulation; None takes the system's entropy.
+    """
+
+    participants: Participants
+    trust: Trust
+    epsilon: float
+    delta: float
+    rounds: int
+    clock: str
+    seed: int = 0
+    noise_seed: int | None = None
+    dim: int = 128
+    devices_per_message: int = DEVICES_PER_MESSAGE
+    minimum_cohort: int = 1
+    timeout: float = 3600.0
+
+    def without_privacy(self) -> FederationSettings:
+        """Return the same federation without noise: a yardstick that no real data should ever leave by."""
+        return replace(self, trust=Trust.NONE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where one run keeps what it makes."""
+
+    name: str
+    registry: Path
+    ledger: str
+    checkpoints: Path
+
+
+def run_config_of(
+    population: Population, settings: FederationSettings, place: Place, spent_mu2: float, linkage: bool
+) -> RunConfig:
+    """Return Flower's run configuration; `flwr run . --run-config` takes the same words."""
+    shoppers = len(population.devices) + len(population.merchants_per_shopper)
+    return {
+        "run-name": place.name,
+        "population": str(population.folder),
+        "catalogue": str(population.folder / "catalogue.parquet"),
+        "ledger": place.ledger,
+        "registry": str(place.registry),
+        "checkpoints": str(place.checkpoints),
+        "participants": str(settings.participants),
+        "trust": str(settings.trust),
+        "epsilon": settings.epsilon,
+        "delta": settings.delta,
+        "rounds": settings.rounds,
+        "shoppers": shoppers,
+        "merchants": max(1, len(population.merchants)),
+        "minimum-cohort": settings.minimum_cohort,
+        "dim": settings.dim,
+        "clock": settings.clock,
+        "spent-mu2": spent_mu2,
+        "linkage": linkage,
+        "seed": settings.seed,
+        "noise-seed": SYSTEM_ENTROPY if settings.noise_seed is None else settings.noise_seed,
+        "timeout": settings.timeout,
+    }
+
+
+def nodes_of(population: Population, settings: FederationSettings) -> int:
+    """Return the number of Flower nodes: one per merchant, and enough for the devices."""
+    for_devices = math.ceil(len(population.devices) / settings.devices_per_message)
+    return max(len(population.merchants), for_devices, 1)
+
+
+def train(
+    population: Population,
+    settings: FederationSettings,
+    place: Place,
+    *,
+    spent_mu2: float = 0.0,
+    linkage: bool = False,
+    on_reply: Callable[[], None] = lambda: None,
+) -> ModelVersion:
+    """Train one model version and return it; it is in the registry and not promoted.
+
+    Raises:
+        FederationFailed: the run added no version.
+        BudgetError, CohortTooSmall: from the coordinator.
+    """
+    from client.app import app as client_app  # Flower loads only where it runs
+    from server.coordination.app import app as server_app
+
+    logging.getLogger("flwr").setLevel(logging.ERROR)
+    run_config = run_config_of(population, settings, place, spent_mu2, linkage)
+    grid = InProcessGrid(
+        client_app, nodes=nodes_of(population, settings), run_config=run_config, on_reply=on_reply
+    )
+    registry = Registry(place.registry)
+    before = set(registry.versions())
+    run_in_process(server_app, grid, run_config)
+    return registry.get(_added(registry, before, place))
+
+
+def _added(registry: Registry, before: set[str], place: Place) -> str:
+    """Return the version that a run added; the very same model added again counts."""
+    added = [version for version in registry.versions() if version not in before]
+    if len(added) > 1 or not (added or before):
+        raise FederationFailed(
+            f"run {place.name} added {len(added)} model versions to the registry; it should add one"
+        )
+    return added[0] if added else max(before)

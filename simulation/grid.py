@@ -1,0 +1,121 @@
+"""A Flower grid in this process: the unchanged ServerApp talks to the unchanged ClientApp without Ray.
+
+Flower's own engine starts actors and schedules every node; one process needs none of that (docs/adr/0003).
+Messages are made by Flower's classes, so what works here works under `flwr run`; a test compares both models.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterable, Iterator
+
+from flwr.app import Context, Error, Message, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid, ServerApp
+from flwr.supercore.run import Run
+from flwr.supercore.task_identity import TaskIdentity
+
+RunConfig = dict[str, str | int | float | bool]
+COORDINATOR_NODE = 1
+FIRST_NODE = 1_000
+CLIENT_FAILED = 2  # flwr.app.error.ErrorCode.CLIENT_APP_RAISED_EXCEPTION
+
+
+class InProcessGrid(Grid):
+    """Delivers each message to the ClientApp at once; replies come one by one, so memory stays flat."""
+
+    def __init__(
+        self,
+        client_app: ClientApp,
+        *,
+        nodes: int,
+        run_config: RunConfig,
+        on_reply: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Make `nodes` nodes; node p knows that it is partition p of `nodes`."""
+        self._app = client_app
+        self._run = Run.create_empty(run_id=1)
+        self._on_reply = on_reply
+        self._contexts = {
+            FIRST_NODE + p: Context(
+                run_id=1,
+                node_id=FIRST_NODE + p,
+                node_config={"partition-id": p, "num-partitions": nodes},
+                state=RecordDict(),
+                run_config=dict(run_config),
+            )
+            for p in range(nodes)
+        }
+        self._ids = itertools.count(1)
+        self._waiting: dict[str, Message] = {}
+        TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, COORDINATOR_NODE
+
+    def set_run(self, run: Run) -> None:
+        """Take the run that messages belong to."""
+        self._run = run
+
+    @property
+    def run(self) -> Run:
+        """The run that messages belong to."""
+        return self._run
+
+    def create_message(
+        self,
+        content: RecordDict,
+        message_type: str,
+        dst_node_id: int,
+        group_id: str,
+        ttl: float | None = None,
+    ) -> Message:
+        """Return a message as Flower makes it."""
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+    def get_node_ids(self) -> Iterable[int]:
+        """Return the ids of all nodes, in order."""
+        return list(self._contexts)
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Deliver messages and keep the replies until they are pulled."""
+        pushed = []
+        for message in messages:
+            reply = self._deliver(message)
+            self._waiting[message.metadata.message_id] = reply
+            pushed.append(message.metadata.message_id)
+        return pushed
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Return the replies to the given messages, each once."""
+        return [self._waiting.pop(key) for key in message_ids if key in self._waiting]
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterator[Message]:
+        """Yield the reply to each message; messages left when the timeout has passed get no reply."""
+        end = None if timeout is None else time.monotonic() + timeout
+        for message in messages:
+            if end is not None and time.monotonic() > end:
+                return
+            yield self._deliver(message)
+
+    def _deliver(self, message: Message) -> Message:
+        """Return the ClientApp's reply; an exception becomes an error reply, as under Flower's engine."""
+        message.metadata.__dict__["_message_id"] = f"in-process-{next(self._ids)}"
+        context = self._contexts[message.metadata.dst_node_id]
+        TaskIdentity.node_id = context.node_id
+        try:
+            return self._app(message, context)
+        except Exception as failure:
+            reason = f"{type(failure).__name__}: {failure}"
+            return Message(Error(code=CLIENT_FAILED, reason=reason), reply_to=message)
+        finally:
+            TaskIdentity.node_id = COORDINATOR_NODE
+            self._on_reply()
+
+
+def run_in_process(server_app: ServerApp, grid: InProcessGrid, run_config: RunConfig) -> None:
+    """Run a ServerApp over the grid to its end."""
+    context = Context(
+        run_id=1, node_id=COORDINATOR_NODE, node_config={}, state=RecordDict(), run_config=dict(run_config)
+    )
+    server_app(grid, context)

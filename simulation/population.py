@@ -1,0 +1,141 @@
+"""A population on disk: the public catalogue, every participant's encrypted events, and who takes part.
+
+Each shopper's device holds its own events over all merchants. Where merchants take part, each holds the events
+of its shoppers at its own items, under pseudonyms and keys that no other merchant shares.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from client.store import EventStore
+from privacy.keyring import Keyring
+from privacy.ledger import Ledger
+from proto.federation import DEVICES
+from server.coordination.config import Participants
+from simulation.errors import SimulationError
+
+DEVICE_SHARE = 0.5
+"""Share of shoppers whose device takes part where both kinds do; the others take part through merchants."""
+
+CATALOGUE_COLUMNS = ("item_id", "title", "category", "brand", "price", "description", "merchant_id")
+
+
+class LostKeys(SimulationError):
+    """A ledger exists whose pseudonyms cannot be made again, so its accounts could not be continued."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Population:
+    """Who takes part, and where their events lie.
+
+    Attributes:
+        folder: holds `catalogue.parquet`, `store/events.db`, `keys/` and `participants.json`.
+        devices: pseudonyms of the devices that take part.
+        merchants: merchants that take part.
+        merchants_per_shopper: (shoppers,) for shoppers who take part through merchants; simulation only.
+    """
+
+    folder: Path
+    devices: tuple[str, ...]
+    merchants: tuple[str, ...]
+    merchants_per_shopper: np.ndarray[tuple[int], np.dtype[np.int64]]
+
+    def spent_mu2(self, ledger: Ledger) -> float:
+        """Return the most that one shopper may have spent: its device's account and its highest merchant's.
+
+        The simulator adds both because one shopper may have taken part in either way in earlier runs.
+        """
+        keyring = Keyring.open(self.folder / "keys", create=False)
+        with EventStore.open(self.folder / "store" / "events.db", keyring, DEVICES) as store:
+            on_devices = ledger.spent(DEVICES, store.shoppers())
+        at_merchants = [
+            ledger.spent(merchant, self._shoppers_of(keyring, merchant)) for merchant in self.merchants
+        ]
+        return on_devices + max(at_merchants, default=0.0)
+
+    def _shoppers_of(self, keyring: Keyring, merchant: str) -> list[str]:
+        with EventStore.open(self.folder / "store" / "events.db", keyring, merchant) as store:
+            return store.shoppers()
+
+
+def build_population(
+    folder: Path, items: pl.DataFrame, events: pl.DataFrame, kind: Participants
+) -> Population:
+    """Write a population from public items and the train events of all shoppers.
+
+    Args:
+        folder: of the run; an earlier store in it is replaced, its keys and ledger are kept.
+        items: one row per item, in model index order.
+        events: with user_id, item_id, kind, timestamp, merchant_id, quantity, price.
+    """
+    check_keys(folder)
+    shutil.rmtree(folder / "store", ignore_errors=True)
+    (folder / "store").mkdir(parents=True)
+    items.select(CATALOGUE_COLUMNS).write_parquet(folder / "catalogue.parquet")
+    keyring = Keyring.open(folder / "keys")
+    pseudonyms = _store(folder, keyring, DEVICES, events)
+    through_devices = _device_shoppers(pseudonyms, kind)
+    others = events.filter(~pl.col("user_id").is_in(list(through_devices)))
+    merchants = _store_merchants(folder, keyring, others) if kind is not Participants.SHOPPERS else ()
+    devices = tuple(sorted(pseudonyms[user] for user in through_devices))
+    listed = {"devices": devices, "merchants": merchants}
+    (folder / "participants.json").write_text(json.dumps(listed), encoding="utf-8")
+    return Population(
+        folder=folder,
+        devices=devices,
+        merchants=merchants,
+        merchants_per_shopper=_merchants_per_shopper(others),
+    )
+
+
+def check_keys(folder: Path) -> None:
+    """Refuse a ledger without the keys that its pseudonyms were made with."""
+    if (folder / "ledger.db").exists() and not (folder / "keys").exists():
+        raise LostKeys(
+            f"{folder} has a ledger but no keys folder: its accounts cannot be continued; put the keys back, "
+            "or choose another --out for other shoppers"
+        )
+
+
+def _device_shoppers(pseudonyms: dict[str, str], kind: Participants) -> set[str]:
+    """Return the shoppers who take part with their device; with both kinds, a keyed and so random half."""
+    if kind is Participants.BOTH:
+        return {user for user, name in pseudonyms.items() if int(name[-8:], 16) < DEVICE_SHARE * 2**32}
+    return set(pseudonyms) if kind is Participants.SHOPPERS else set()
+
+
+def _store_merchants(folder: Path, keyring: Keyring, events: pl.DataFrame) -> tuple[str, ...]:
+    """Write every merchant's own store and return the merchants."""
+    by_merchant = events.partition_by("merchant_id", as_dict=True)
+    for (merchant,), own in sorted(by_merchant.items()):
+        _store(folder, keyring, str(merchant), own)
+    return tuple(sorted(str(merchant) for (merchant,) in by_merchant))
+
+
+def _store(folder: Path, keyring: Keyring, holder: str, events: pl.DataFrame) -> dict[str, str]:
+    """Encrypt the events of one holder's shoppers and return the shoppers' pseudonyms there."""
+    pseudonymise = keyring.holder(holder).pseudonymiser.of
+    names = {user: pseudonymise(user) for user in events["user_id"].unique()}
+    with EventStore.open(folder / "store" / "events.db", keyring, holder) as store:
+        store.append_columns(
+            [names[user] for user in events["user_id"]],
+            events["item_id"].to_list(),
+            events["kind"].to_list(),
+            events["timestamp"].to_list(),
+            quantities=events["quantity"].to_list(),
+            prices=events["price"].to_list(),
+            merchant_ids=events["merchant_id"].to_list(),
+        )
+    return names
+
+
+def _merchants_per_shopper(events: pl.DataFrame) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    counts = events.group_by("user_id").agg(pl.col("merchant_id").n_unique().alias("merchants"))
+    return np.asarray(counts["merchants"].to_numpy(), dtype=np.int64)
