@@ -18,6 +18,7 @@ from model.two_tower import encode_users, score
 from server.errors import CatalogueError, CorruptVersion, NothingPromoted, UnknownItem, WrongModelVersion
 from server.registry import Registry
 from server.serving.engine import Engine, rank
+from server.serving.profile import known_events
 from server.serving.query import Basis, PastEvent, Ranking, RankQuery, ReasonKind, Surface, UserVector
 from server.serving.snapshot import Snapshot
 
@@ -179,6 +180,16 @@ def test_one_more_event_changes_the_next_answer_at_once(engine: Engine) -> None:
     before = rank(engine.snapshot, replace(HOME, k=60, history=bought(3, kind="view")))
     after = rank(engine.snapshot, replace(HOME, k=60, history=bought(3, 40, kind="view")))
     assert ids(before) != ids(after)
+
+
+def test_a_time_that_is_absent_or_in_the_future_counts_as_now_in_the_order_sent(engine: Engine) -> None:
+    """A shopper's fast clock does not put an event before or after what was sent with it."""
+    times = [NOW + 500, None, NOW - 5, NOW + 9, NOW - 5]
+    events = [PastEvent(item_id=f"item-0{place}", kind="view", time=time) for place, time in enumerate(times)]
+    past, unknown = known_events(events, engine.snapshot.catalogue.index, NOW)
+    assert past.items.tolist() == [2, 4, 0, 1, 3]
+    assert past.times.tolist() == [NOW - 5, NOW - 5, NOW, NOW, NOW]
+    assert unknown == 0
 
 
 def test_an_embedding_gives_the_list_of_the_history_it_was_made_from(engine: Engine) -> None:
