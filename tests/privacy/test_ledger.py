@@ -3,7 +3,9 @@
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -113,12 +115,13 @@ def test_overspending_one_shopper_charges_nobody(ledger: Ledger) -> None:
 
 
 def test_the_cap_can_be_spent_to_its_end_and_not_beyond(ledger: Ledger) -> None:
-    """Ten charges of a tenth fill a cap of one although 0.1 is not exact in binary; no more fits."""
-    for number in range(10):
-        ledger.reserve(_charge(f"r{number}", mu2=0.1), _subjects(2), 1.0)
+    """Three charges of 0.1 fill a cap of 0.3, although their binary sum is a little more; no more fits."""
+    assert 0.1 + 0.1 + 0.1 > 0.3
+    for number in range(3):
+        ledger.reserve(_charge(f"r{number}", mu2=0.1), _subjects(2), 0.3)
     with pytest.raises(BudgetExceeded, match="2 of 2 shoppers"):
-        ledger.reserve(_charge("r10", mu2=1e-6), _subjects(2), 1.0)
-    assert ledger.spent("devices") == pytest.approx(1.0)
+        ledger.reserve(_charge("r3", mu2=1e-6), _subjects(2), 0.3)
+    assert ledger.spent("devices") == pytest.approx(0.3)
 
 
 def test_a_commit_marks_the_release_and_gives_nothing_back(ledger: Ledger) -> None:
@@ -242,6 +245,22 @@ def test_several_processes_together_never_overspend(database_url: str) -> None:
     assert ledger.spent("devices") == pytest.approx(1.0), "the shoppers whom all cohorts share spent it all"
     assert sum(ledger.spent_by_subject("devices").values()) == pytest.approx(0.1 * 20 * len(records))
     ledger.close()
+
+
+def test_the_same_reservation_from_several_threads_is_spent_once(ledger: Ledger) -> None:
+    """Three threads present each release at the same moment: one of them spends, two are told it was there."""
+    together = threading.Barrier(3)
+
+    def present(_: int) -> int:
+        spent = 0
+        for number in range(20):
+            together.wait(60)
+            spent += ledger.reserve(_charge(f"r{number}", mu2=0.01), _subjects(50), 1.0)
+        return spent
+
+    with ThreadPoolExecutor(3) as pool:
+        assert sum(pool.map(present, range(3))) == 20
+    assert ledger.spent("devices") == pytest.approx(0.2)
 
 
 def test_one_transaction_charges_a_large_cohort(database_url: str) -> None:
