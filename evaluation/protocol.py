@@ -84,7 +84,7 @@ def evaluate(
         return _evaluate_sampled(name, scorer, split, ks, seed)
     accuracy: list[dict[str, Floats]] = []
     lists: list[Indices] = []
-    for shoppers, candidates in _scored(scorer, split):
+    for shoppers, candidates in scored(scorer, split):
         relevant = split.relevant[shoppers]
         top = top_items(candidates, max(ks))
         counts = np.diff(relevant.indptr).astype(np.int64)
@@ -113,7 +113,7 @@ def paired_difference(first: Result, second: Result, metric: str, *, seed: int =
     return intervals(difference[:, None], seed)[0]
 
 
-def _scored(scorer: Scorer, split: Split) -> Iterator[tuple[Indices, Scores]]:
+def scored(scorer: Scorer, split: Split) -> Iterator[tuple[Indices, Scores]]:
     """Blocks of evaluated shoppers with their masked scores."""
     block = max(1, _CELLS // len(split.items))
     for start in range(0, split.evaluated.size, block):
@@ -134,9 +134,7 @@ def _list_qualities(
 
 def _evaluate_sampled(name: str, scorer: Scorer, split: Split, ks: Sequence[int], seed: int) -> Result:
     """The protocol of one held-out item against 99 drawn ones, averaged over each shopper's items."""
-    parts = [
-        sampled_metrics(scores, shoppers, split, ks, seed) for shoppers, scores in _scored(scorer, split)
-    ]
+    parts = [sampled_metrics(scores, shoppers, split, ks, seed) for shoppers, scores in scored(scorer, split)]
     return Result(
         name=name,
         protocol=Protocol.SAMPLED,
