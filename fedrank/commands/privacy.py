@@ -162,13 +162,19 @@ def _account_table(report: dict[str, Any]) -> Table:
 
 
 def _charge_table(report: dict[str, Any]) -> Table:
-    """Charges in the order of their reservation; neighbours that differ only in their round share a line."""
+    """Charges in the order of their reservation; neighbours that differ only in their round share a line.
+
+    Noise / norm is the noise multiplier: standard deviation of the noise over the clipping norm.
+    """
+    from rich.box import SIMPLE_HEAD
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table("holder", "stage", "rounds", title="Releases that were paid for", title_justify="left")
-    for heading in ("noise multiplier", "clipping norm", "mu^2 each", "shoppers", "state"):
-        table.add_column(heading, justify="left" if heading == "state" else "right")
+    title = "Releases that were paid for"
+    table = Table("holder", "stage", "rounds", title=title, title_justify="left", box=SIMPLE_HEAD)
+    for heading in ("noise / norm", "mu^2 each", "shoppers"):
+        table.add_column(heading, justify="right")
+    table.add_column("state", no_wrap=True)
     for holder in report["holders"]:
         for _, group in groupby(holder["charges"], key=_alike):
             table.add_row(escape(holder["holder"]), *map(escape, _charge_row(list(group))))
@@ -186,7 +192,6 @@ def _charge_row(charges: list[dict[str, Any]]) -> list[str]:
         first["stage"],
         str(first["round"]) if len(charges) == 1 else f"{first['round']}-{last['round']} ({len(charges)})",
         f"{first['noise_multiplier']:.6g}",
-        f"{first['clipping_norm']:.6g}",
         f"{first['mu2']:.6g}",
         f"{fewest:,}" if fewest == most else f"{fewest:,}-{most:,}",
         first["state"],
