@@ -21,15 +21,15 @@ from model.schema import Schema, Weights
 RIDGE = 20.0
 """Eigenvalue at which half of a direction is kept: in units of shoppers who share it."""
 
-CONTENT_RIDGE = 1.0
+CONTENT_RIDGE = 10.0
 START_PRIOR = 0.25
 UNWANTED = -4.0
 """Initial log weight of dismissed and returned items in the history."""
 HEAD_FACTOR = 150
 SMALLEST_HEAD = 50
 EXACT_HEAD = 4000
-DAMPING = 0.2
-"""Exponent that takes some of the popularity out of the vectors: popularity^-0.2 of each item."""
+DAMPING = 0.1
+"""Exponent that takes some of the popularity out of the vectors: popularity^-0.1 of each item."""
 START_SCALE = 128.0
 """Scale of the initial affinity, so that a good match stands out among 64 negatives (chosen on validation cuts)."""
 

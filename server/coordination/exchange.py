@@ -41,7 +41,11 @@ def _add(round_sum: RoundSum, content: RecordDict) -> None:
         round_sum.refused.append(f"an answer has no valid receipt: {fault}")
         return
     records = content.array_records
-    parts = {name: array.numpy() for name, array in records[CONTRIBUTION].items()} if CONTRIBUTION in records else {}
+    parts = (
+        {name: array.numpy() for name, array in records[CONTRIBUTION].items()}
+        if CONTRIBUTION in records
+        else {}
+    )
     round_sum.add(receipt, parts)
 
 

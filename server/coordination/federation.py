@@ -48,21 +48,31 @@ class Federation:
         for number in range(1, self._config.rounds + 1):
             self._gradient(number)
 
+    @property
+    def _merchants_alone(self) -> bool:
+        """Whether no participant sees a shopper at two merchants."""
+        return self._config.participants is Participants.MERCHANTS
+
+    def _owners(self) -> dict[str, NDArray[np.int64]]:
+        """Return the catalogue indices of each merchant's items."""
+        names = sorted(set(self._catalogue.merchant_ids))
+        return {name: self._catalogue.of_merchant(name) for name in names}
+
     def _counts(self) -> None:
-        owners = {name: self._catalogue.of_merchant(name) for name in sorted(set(self._catalogue.merchant_ids))}
+        owners = self._owners()
         shapes: Shapes = {MERCHANT_PART + name: (len(items),) for name, items in owners.items()}
         shapes[DEVICES] = (len(self._catalogue),)
         task, totals = self._round(Stage.COUNTS, 1, shapes, {})
         noisy = self._releaser.released(Stage.COUNTS, scatter_counts(totals, owners, len(self._catalogue)))
         gram = self._plan.of(Stage.GRAM)
         mu = np.inf if gram.noise_multiplier is None else 1.0 / gram.noise_multiplier
-        self.learner.learn_counts(noisy, self._releaser.noise_std(Stage.COUNTS), mu)
+        groups = list(owners.values()) if self._merchants_alone else [np.arange(len(self._catalogue))]
+        self.learner.learn_counts(noisy, self._releaser.noise_std(Stage.COUNTS), mu, groups)
         self._finish(task)
 
     def _gram(self) -> None:
         head = self.learner.head
-        merchants = np.array(self._catalogue.merchant_ids)[head]
-        owners = {str(name): np.flatnonzero(merchants == name) for name in np.unique(merchants)}
+        owners = {name: np.flatnonzero(np.isin(head, own)) for name, own in self._owners().items()}
         shapes: Shapes = {MERCHANT_PART + name: (triangle(len(own)),) for name, own in owners.items()}
         shapes[DEVICES] = (triangle(len(head)),)
         task, totals = self._round(Stage.GRAM, 2, shapes, {"head": head})
@@ -76,13 +86,14 @@ class Federation:
         carry no noise because nothing is released there.
         """
         head, std = self.learner.head, self._releaser.noise_std(Stage.GRAM)
-        if self._config.participants is Participants.MERCHANTS:
+        if self._merchants_alone:
             triangles = {name: (owners[name], totals[MERCHANT_PART + name]) for name in owners}
         else:
             everyone = scatter_gram(totals, owners, len(head))
             triangles = {DEVICES: (np.arange(len(head)), everyone)}
         released = {
-            name: (own, self._releaser.released(Stage.GRAM, upper)) for name, (own, upper) in triangles.items()
+            name: (own, self._releaser.released(Stage.GRAM, upper))
+            for name, (own, upper) in triangles.items()
         }
         return gram_blocks(released, head, std)
 

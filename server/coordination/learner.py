@@ -37,12 +37,24 @@ class Learner:
         self._vectors = np.zeros((len(catalogue), dim), dtype=np.float32)
         self._adam = Adam()
 
-    def learn_counts(self, counts: NDArray[np.float64], noise_std: float, gram_mu: float) -> None:
-        """Take popularity, the sampling probabilities and the head catalogue from noisy counts (items,)."""
+    def learn_counts(
+        self, counts: NDArray[np.float64], noise_std: float, gram_mu: float, groups: list[NDArray[np.int64]]
+    ) -> None:
+        """Take popularity, the sampling probabilities and the head catalogue from noisy counts (items,).
+
+        Args:
+            counts: noisy, over the whole catalogue.
+            noise_std: of the noise in each count.
+            gram_mu: price of the Gram that will cover the head.
+            groups: catalogue indices of the items that may be liked together; each has a head of its own.
+        """
         floored = np.maximum(counts, max(LEAST_COUNT, 2.0 * noise_std))
         self.probabilities = floored / floored.sum()
-        size = head_size(gram_mu, self._shoppers, len(counts))
-        self.head = np.sort(np.argsort(-counts, kind="stable")[:size]).astype(np.int64)
+        heads = [
+            items[np.argsort(-counts[items], kind="stable")[: head_size(gram_mu, self._shoppers, len(items))]]
+            for items in groups
+        ]
+        self.head = np.sort(np.concatenate(heads)).astype(np.int64)
 
     def learn_gram(self, blocks: list[GramBlock]) -> None:
         """Take the spectral start from noisy Gram matrices over the head items."""
@@ -53,7 +65,9 @@ class Learner:
 
     def learn_gradient(self, total: Mapping[str, NDArray[np.float64]]) -> None:
         """Step the user tower down the noisy gradient sum, divided by the public number of shoppers."""
-        mean = {name: value.reshape(self.weights[name].shape) / self._shoppers for name, value in total.items()}
+        mean = {
+            name: value.reshape(self.weights[name].shape) / self._shoppers for name, value in total.items()
+        }
         self.weights = {**self.weights, **self._adam.apply(self.weights, mean)}
 
     def public_model(self) -> dict[str, NDArray[np.generic]]:
