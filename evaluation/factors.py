@@ -25,8 +25,14 @@ class Settings:
 
 _WEIGHTS = tuple(
     Settings(factors=64, regularization=regularization, alpha=alpha)
-    for alpha in (10.0, 1.0, 40.0)
-    for regularization in (10.0, 1.0)
+    for alpha, regularization in (
+        (2.0, 10.0),
+        (1.0, 10.0),
+        (5.0, 30.0),
+        (10.0, 30.0),
+        (10.0, 100.0),
+        (40.0, 10.0),
+    )
 )
 _FACTORS = (64, 128, 256)
 _SWEEPS = 15
