@@ -82,22 +82,12 @@ def evaluate(
         raise ProtocolError(f"list depths are {tuple(ks)}, each must be 1 or more")
     if protocol is Protocol.SAMPLED:
         return _evaluate_sampled(name, scorer, split, ks, seed)
-    accuracy: list[dict[str, Floats]] = []
-    lists: list[Indices] = []
-    for shoppers, candidates in scored(scorer, split):
-        relevant = split.relevant[shoppers]
-        top = top_items(candidates, max(ks))
-        counts = np.diff(relevant.indptr).astype(np.int64)
-        values = list_metrics(hits_of(top, relevant), counts, ks)
-        accuracy.append(values | {"auc": auc(candidates, relevant)})
-        lists.append(top)
-    top = np.concatenate(lists)
-    per_shopper = _joined(accuracy) | _list_qualities(top, split, ks, likeness)
+    accuracy, top = _rank(scorer, split, ks)
     return Result(
         name=name,
         protocol=protocol,
         shoppers=split.evaluated,
-        per_shopper=per_shopper,
+        per_shopper=accuracy | _list_qualities(top, split, ks, likeness),
         overall={f"coverage@{k}": coverage(top[:, :k], len(split.items)) for k in ks},
         diversity_by=None if likeness is None else likeness.basis,
     )
@@ -119,6 +109,20 @@ def scored(scorer: Scorer, split: Split) -> Iterator[tuple[Indices, Scores]]:
     for start in range(0, split.evaluated.size, block):
         shoppers = split.evaluated[start : start + block]
         yield shoppers, masked(scorer(shoppers), split.seen[shoppers])
+
+
+def _rank(scorer: Scorer, split: Split, ks: Sequence[int]) -> tuple[dict[str, Floats], Indices]:
+    """Accuracy of every evaluated shopper, and the lists (shoppers, max k)."""
+    accuracy: list[dict[str, Floats]] = []
+    lists: list[Indices] = []
+    for shoppers, candidates in scored(scorer, split):
+        relevant = split.relevant[shoppers]
+        top = top_items(candidates, max(ks))
+        counts = np.diff(relevant.indptr).astype(np.int64)
+        values = list_metrics(hits_of(top, relevant), counts, ks)
+        accuracy.append(values | {"auc": auc(candidates, relevant)})
+        lists.append(top)
+    return _joined(accuracy), np.concatenate(lists)
 
 
 def _list_qualities(
