@@ -142,6 +142,6 @@ def content_table(
     features: sp.csr_matrix, vectors: NDArray[np.float64], ridge: float = CONTENT_RIDGE
 ) -> NDArray[np.float64]:
     """Return the (features, dim) table that best predicts vectors (m, dim) from features (m, features)."""
-    dual = (features @ features.T).toarray().astype(np.float64)
-    dual[np.diag_indices_from(dual)] += ridge
-    return np.asarray(features.T @ scipy.linalg.solve(dual, vectors, assume_a="pos"))
+    normal = (features.T @ features).toarray().astype(np.float64)
+    normal[np.diag_indices_from(normal)] += ridge
+    return np.asarray(scipy.linalg.solve(normal, features.T @ vectors, assume_a="pos"))

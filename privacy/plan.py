@@ -108,6 +108,20 @@ class Plan:
         """Return whether a stage is released at all."""
         return any(release.stage is stage for release in self.releases)
 
+    def epsilon_at_merchants(self, merchants: int) -> float:
+        """Return epsilon for a person active at k merchants that cannot link their shoppers.
+
+        Such a person is k units. Counts and Gram entries of different merchants lie on different coordinates, so
+        their shares together have norm sqrt(k) C; gradients share coordinates and may add up to k C, unless each
+        merchant's sum has noise of its own (trust `local`). The linkage histogram knows persons and counts once.
+        """
+        total = self.spent_mu2 * merchants**2
+        for release in self.releases:
+            shared = release.stage is Stage.GRADIENT and self.trust is Trust.CENTRAL
+            factor = 1 if release.stage is Stage.LINKAGE else merchants**2 if shared else merchants
+            total += factor * release.mu2
+        return math.inf if math.isinf(total) else epsilon_of(math.sqrt(total), self.delta)
+
     def total_epsilon(self) -> float:
         """Return epsilon of this run and all earlier ones at `delta`; infinite under trust `none`."""
         total = self.spent_mu2 + self.mu2

@@ -1,0 +1,1 @@
+"""A whole federation in one process: public data, a population, and a Flower grid."""

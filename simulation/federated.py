@@ -8,12 +8,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from privacy.plan import Trust
-from server.coordination.config import Participants
+from model.catalogue import read_public_items
+from privacy.plan import Plan, Trust
+from server.coordination.budget import open_account, plan_of
+from server.coordination.config import FederationConfig, Participants
 from server.registry import ModelVersion, Registry
 from simulation.errors import FederationFailed
-from simulation.grid import InProcessGrid, RunConfig, run_in_process
 from simulation.population import Population
+
+RunConfig = dict[str, str | int | float | bool]
 
 DEVICES_PER_MESSAGE = 512
 SYSTEM_ENTROPY = -1
@@ -59,7 +62,7 @@ class Place:
 
 
 def run_config_of(
-    population: Population, settings: FederationSettings, place: Place, spent_mu2: float, linkage: bool
+    population: Population, settings: FederationSettings, place: Place, spent_mu2: float = 0.0
 ) -> RunConfig:
     """Return Flower's run configuration; `flwr run . --run-config` takes the same words."""
     shoppers = len(population.devices) + len(population.merchants_per_shopper)
@@ -81,11 +84,21 @@ def run_config_of(
         "dim": settings.dim,
         "clock": settings.clock,
         "spent-mu2": spent_mu2,
-        "linkage": linkage,
+        "linkage": settings.participants is not Participants.SHOPPERS,
         "seed": settings.seed,
         "noise-seed": SYSTEM_ENTROPY if settings.noise_seed is None else settings.noise_seed,
         "timeout": settings.timeout,
     }
+
+
+def plan_before(run_config: RunConfig) -> Plan:
+    """Return the plan that the coordinator will make from this run configuration.
+
+    Raises:
+        BudgetError: nothing useful is left of the budget.
+    """
+    config = FederationConfig.from_run_config(run_config)
+    return plan_of(config, open_account(config, read_public_items(config.catalogue)))
 
 
 def nodes_of(population: Population, settings: FederationSettings) -> int:
@@ -98,9 +111,7 @@ def train(
     population: Population,
     settings: FederationSettings,
     place: Place,
-    *,
-    spent_mu2: float = 0.0,
-    linkage: bool = False,
+    run_config: RunConfig,
     on_reply: Callable[[], None] = lambda: None,
 ) -> ModelVersion:
     """Train one model version and return it; it is in the registry and not promoted.
@@ -111,9 +122,9 @@ def train(
     """
     from client.app import app as client_app  # Flower loads only where it runs
     from server.coordination.app import app as server_app
+    from simulation.grid import InProcessGrid, run_in_process
 
     logging.getLogger("flwr").setLevel(logging.ERROR)
-    run_config = run_config_of(population, settings, place, spent_mu2, linkage)
     grid = InProcessGrid(
         client_app, nodes=nodes_of(population, settings), run_config=run_config, on_reply=on_reply
     )

@@ -16,7 +16,8 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
-RunConfig = dict[str, str | int | float | bool]
+from simulation.federated import RunConfig
+
 COORDINATOR_NODE = 1
 FIRST_NODE = 1_000
 CLIENT_FAILED = 2  # flwr.app.error.ErrorCode.CLIENT_APP_RAISED_EXCEPTION

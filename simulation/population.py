@@ -52,16 +52,14 @@ class Population:
 
         The simulator adds both because one shopper may have taken part in either way in earlier runs.
         """
-        keyring = Keyring.open(self.folder / "keys", create=False)
-        with EventStore.open(self.folder / "store" / "events.db", keyring, DEVICES) as store:
-            on_devices = ledger.spent(DEVICES, store.shoppers())
-        at_merchants = [
-            ledger.spent(merchant, self._shoppers_of(keyring, merchant)) for merchant in self.merchants
-        ]
+        on_devices = ledger.spent(DEVICES, self.shoppers_of(DEVICES))
+        at_merchants = [ledger.spent(merchant, self.shoppers_of(merchant)) for merchant in self.merchants]
         return on_devices + max(at_merchants, default=0.0)
 
-    def _shoppers_of(self, keyring: Keyring, merchant: str) -> list[str]:
-        with EventStore.open(self.folder / "store" / "events.db", keyring, merchant) as store:
+    def shoppers_of(self, holder: str) -> list[str]:
+        """Return the pseudonyms of all shoppers of one holder."""
+        keyring = Keyring.open(self.folder / "keys", create=False)
+        with EventStore.open(self.folder / "store" / "events.db", keyring, holder) as store:
             return store.shoppers()
 
 
