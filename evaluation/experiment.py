@@ -1,0 +1,237 @@
+"""One experiment: data, population, federations, twins and baselines on one split, and the report of them all."""
+
+from __future__ import annotations
+
+import math
+import resource
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from safetensors.numpy import load_file
+
+from evaluation.baselines import popularity
+from evaluation.beyond import Likeness
+from evaluation.central import central_twin
+from evaluation.factors import ials
+from evaluation.neighbours import item_neighbours
+from evaluation.protocol import Result, Scorer, evaluate
+from evaluation.settings import ExperimentSettings, Watch
+from evaluation.split import Split, choose, split
+from evaluation.towers import tower_scorer
+from model.catalogue import PublicItems, read_public_items
+from model.content import item_features
+from privacy.accountant import default_delta
+from privacy.ledger import Ledger
+from privacy.mechanism import SeededNoise, SystemNoise
+from privacy.plan import Plan, Trust
+from server.coordination.config import Participants
+from server.registry import ModelVersion, Registry
+from simulation.data import Dataset, load
+from simulation.federated import (
+    FederationSettings,
+    Place,
+    RunConfig,
+    nodes_of,
+    plan_before,
+    run_config_of,
+    train,
+)
+from simulation.linkage import released_linkage
+from simulation.population import Population, build_population
+
+CURVE_METRIC = "ndcg@10"
+PRIVATE, FEDERATED, CENTRAL = "two_tower_private", "two_tower_federated", "two_tower_central"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Released:
+    """The model that a run releases, and what it cost.
+
+    Attributes:
+        merchants_p95: noised 95th percentile of merchants per shopper, where merchants take part.
+    """
+
+    version: ModelVersion
+    plan: Plan
+    merchants_p95: int | None
+    cpu_seconds: float
+
+
+@dataclass(kw_only=True)
+class Experiment:
+    """The parts of one experiment, each made once and used by the report."""
+
+    settings: ExperimentSettings
+    watch: Watch
+    dataset: Dataset
+    split: Split
+    population: Population
+    catalogue: PublicItems
+    federation: FederationSettings
+
+    @classmethod
+    def prepare(cls, settings: ExperimentSettings, watch: Watch) -> Experiment:
+        """Read the data, cut it, and write the participants' encrypted stores."""
+        watch.begin("reading and checking the data", 1)
+        dataset = load(settings.data, mapping=settings.mapping)
+        cut = split(dataset, settings.split or choose(dataset), seed=settings.seed)
+        watch.begin("encrypting every participant's events", 1)
+        population = build_population(settings.out, dataset.items, cut.train, settings.participants)
+        federation = FederationSettings(
+            participants=settings.participants,
+            trust=settings.trust,
+            epsilon=settings.epsilon,
+            delta=default_delta(len(cut.shoppers)) if settings.delta is None else settings.delta,
+            rounds=settings.rounds,
+            clock=str(dataset.clock),
+            seed=settings.seed,
+            noise_seed=settings.noise_seed,
+            minimum_cohort=settings.minimum_cohort,
+            devices_per_message=settings.devices_per_message,
+            dim=settings.dim,
+        )
+        return cls(
+            settings=settings,
+            watch=watch,
+            dataset=dataset,
+            split=cut,
+            population=population,
+            catalogue=read_public_items(settings.out / "catalogue.parquet"),
+            federation=federation,
+        )
+
+    @property
+    def ledger(self) -> str:
+        """Where the shoppers' accounts are."""
+        return self.settings.ledger or str(self.settings.out / "ledger.db")
+
+    def release(self) -> Released:
+        """Train and promote the model that leaves the run, charged to the shoppers' accounts."""
+        place = Place(
+            name=self.dataset.name,
+            registry=self.settings.out / "registry",
+            ledger=self.ledger,
+            checkpoints=self.settings.out / "rounds",
+        )
+        for old in place.checkpoints.glob("*.safetensors"):
+            old.unlink()
+        ledger = Ledger.open(self.ledger)
+        run_config = run_config_of(self.population, self.federation, place, self.population.spent_mu2(ledger))
+        plan = plan_before(run_config)
+        merchants_p95 = self._linkage(plan, ledger)
+        before = time.process_time()
+        version = self._train(self.federation, place, run_config, f"training {self._words(plan)}")
+        cpu_seconds = time.process_time() - before
+        Registry(place.registry).promote(version.version)
+        return Released(version=version, plan=plan, merchants_p95=merchants_p95, cpu_seconds=cpu_seconds)
+
+    def unprotected(self) -> ModelVersion:
+        """Train the same federation without noise, in a folder that is thrown away."""
+        return self._aside(self.federation.without_privacy(), "training the same federation without noise")
+
+    def scorer(self, version: ModelVersion) -> Scorer:
+        """Return a model version as a scorer of the split."""
+        return tower_scorer(version.weights, item_features(self.catalogue.columns), self.split)
+
+    def results(self, scorers: dict[str, Scorer]) -> dict[str, Result]:
+        """Judge all models on the same split by the same protocol."""
+        likeness = Likeness.by_category(self.catalogue.columns.categories)
+        found = {}
+        self.watch.begin("judging every model on the held-out events", len(scorers))
+        for name, scorer in scorers.items():
+            found[name] = evaluate(
+                name,
+                scorer,
+                self.split,
+                protocol=self.settings.protocol,
+                likeness=likeness,
+                seed=self.settings.seed,
+            )
+            self.watch.step()
+        return found
+
+    def baselines(self) -> dict[str, Scorer]:
+        """Fit the central twin and the classical recommenders on pooled train data."""
+        seed = self.settings.seed
+        fits = {"ials": ials, "item_neighbours": item_neighbours, "popularity": popularity}
+        self.watch.begin("fitting the central twin and the baselines", 1 + len(fits))
+        weights = central_twin(self.split, self.catalogue, self.settings.dim, seed)
+        scorers = {CENTRAL: tower_scorer(weights, item_features(self.catalogue.columns), self.split)}
+        self.watch.step()
+        for name, fit in fits.items():
+            scorers[name] = fit(self.split, seed)
+            self.watch.step()
+        return scorers
+
+    def utility_curve(self, released: Released, value: float) -> list[dict[str, Any]]:
+        """Return utility at other epsilons, from federations that are simulated and thrown away."""
+        if self.settings.trust is Trust.NONE:
+            return []
+        points = {released.plan.total_epsilon(): value}
+        for epsilon in self.settings.curve:
+            words = f"simulating epsilon {epsilon:g} for the chart"
+            version = self._aside(replace(self.federation, epsilon=epsilon), words)
+            points[epsilon] = evaluate("curve", self.scorer(version), self.split, ks=(10,)).mean(CURVE_METRIC)
+        return [{"epsilon": e, "metric": CURVE_METRIC, "value": points[e]} for e in sorted(points)]
+
+    def learning_curve(self, released: Released) -> list[dict[str, Any]]:
+        """Return utility after each round of the released run, from its checkpoints."""
+        rows = []
+        for path in sorted((self.settings.out / "rounds").glob("*.safetensors"))[1:]:
+            number = int(path.stem.removeprefix("round-"))
+            version = replace(released.version, weights={**released.version.weights, **load_file(path)})
+            value = evaluate("round", self.scorer(version), self.split, ks=(10,)).mean(CURVE_METRIC)
+            stage = "gram" if number == 2 else "gradient"
+            rows.append({"round": number, "stage": stage, "metric": CURVE_METRIC, "value": value})
+        return rows
+
+    def _linkage(self, plan: Plan, ledger: Ledger) -> int | None:
+        """Release how many merchants shoppers buy from, where that matters to the guarantee."""
+        if self.settings.participants is Participants.SHOPPERS or plan.trust is Trust.NONE:
+            return None
+        seed = self.settings.noise_seed
+        return released_linkage(
+            self.population, plan, ledger, SystemNoise() if seed is None else SeededNoise(seed)
+        )
+
+    def _train(
+        self, federation: FederationSettings, place: Place, run_config: RunConfig, words: str
+    ) -> ModelVersion:
+        self.watch.begin(words, nodes_of(self.population, federation) * (2 + federation.rounds))
+        return train(self.population, federation, place, run_config, self.watch.step)
+
+    def _aside(self, federation: FederationSettings, words: str) -> ModelVersion:
+        """Train a federation that releases nothing: its ledger and registry vanish with it."""
+        with tempfile.TemporaryDirectory() as folder:
+            place = Place(
+                name=self.dataset.name,
+                registry=Path(folder) / "registry",
+                ledger=str(Path(folder) / "ledger.db"),
+                checkpoints=Path(folder) / "rounds",
+            )
+            return self._train(federation, place, run_config_of(self.population, federation, place), words)
+
+    def _words(self, plan: Plan) -> str:
+        if plan.trust is Trust.NONE:
+            return "WITHOUT PRIVACY (trust none)"
+        return f"under shopper-level privacy, epsilon {plan.total_epsilon():.3g}, trust {plan.trust}"
+
+
+@contextmanager
+def measured() -> Iterator[dict[str, float]]:
+    """Fill a mapping with wall seconds, processor seconds and peak memory of the block."""
+    wall, cpu, cost = time.perf_counter(), time.process_time(), dict[str, float]()
+    yield cost
+    cost["seconds"] = time.perf_counter() - wall
+    cost["cpu_seconds"] = time.process_time() - cpu
+    cost["peak_rss_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def finite(value: float) -> float | None:
+    """Return a number that JSON can hold; infinity, the absence of a guarantee, becomes null."""
+    return None if math.isinf(value) else value

@@ -1,0 +1,77 @@
+"""What a person chooses about an experiment, and how a long one tells how far it is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evaluation.protocol import Protocol
+from evaluation.split import SplitKind
+from privacy.plan import Trust
+from server.coordination.config import Participants
+from simulation.data import Mapping
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExperimentSettings:
+    """One `fedrank simulate`.
+
+    Attributes:
+        data: folder or file of events; None for the embedded set.
+        out: run folder; its keys and ledger are kept from run to run.
+        ledger: SQLite path or database URL; None for `ledger.db` in the run folder.
+        delta: None for 1 / N^1.1.
+        noise_seed: repeatable noise; None takes the operating system's entropy.
+        curve: further values of epsilon to simulate for the chart of utility against epsilon.
+        devices_per_message: how many devices one Flower message serves.
+    """
+
+    data: Path | None
+    mapping: Mapping | None
+    out: Path
+    ledger: str | None
+    participants: Participants
+    trust: Trust
+    epsilon: float
+    delta: float | None
+    rounds: int
+    seed: int
+    noise_seed: int | None
+    split: SplitKind | None
+    protocol: Protocol
+    minimum_cohort: int
+    curve: tuple[float, ...]
+    devices_per_message: int
+    dim: int
+
+    def described(self) -> dict[str, Any]:
+        """Return the settings that shape the result, as plain words for the report; no paths."""
+        return {
+            "participants": str(self.participants),
+            "trust": str(self.trust),
+            "epsilon": self.epsilon,
+            "rounds": self.rounds,
+            "seed": self.seed,
+            "noise_seed": self.noise_seed,
+            "protocol": str(self.protocol),
+            "minimum_cohort": self.minimum_cohort,
+            "dim": self.dim,
+        }
+
+
+def config_hash(config: dict[str, Any]) -> str:
+    """Return a short hash of the described settings."""
+    text = json.dumps(config, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Callbacks for progress: `begin(stage, steps)` and `step()`."""
+
+    begin: Callable[[str, int], None] = lambda _stage, _steps: None
+    step: Callable[[], None] = lambda: None

@@ -1,0 +1,182 @@
+"""`fedrank simulate` from settings to report: the one function that the command and the tests call."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any
+
+from evaluation.experiment import FEDERATED, PRIVATE, Experiment, Released, finite, measured
+from evaluation.per_merchant import merchant_rows
+from evaluation.protocol import Protocol, Result, Scorer, paired_difference
+from evaluation.report import write
+from evaluation.report_contract import UNPROTECTED
+from evaluation.settings import ExperimentSettings, Watch, config_hash
+from privacy.plan import Stage, Trust
+from server.coordination.config import Participants
+
+
+KEY_METRIC = "ndcg@10"
+
+
+def simulate(settings: ExperimentSettings, watch: Watch) -> dict[str, Any]:
+    """Run the experiment, write the run folder, and return the report.
+
+    Raises:
+        DataError, SplitError, BudgetError, CohortTooSmall and others of their families, before anything is
+        charged wherever the cause can be known before.
+    """
+    settings.out.mkdir(parents=True, exist_ok=True)
+    with measured() as cost:
+        experiment = Experiment.prepare(settings, watch)
+        released = experiment.release()
+        results, extras = _judged(experiment, released)
+    report = {
+        "data": _data(experiment),
+        "privacy": _privacy(experiment, released),
+        "models": {name: result.summary(seed=settings.seed) for name, result in results.items()},
+        "cost": {**cost, "shoppers_per_cpu_second": _speed(experiment, released)},
+        "version": version("fedrank"),
+        "model_hash": released.version.content_hash,
+        **extras,
+    }
+    report["config"] = {
+        **settings.described(),
+        "data": experiment.dataset.name,
+        "split": str(experiment.split.kind),
+    }
+    report["config_hash"] = config_hash(report["config"])
+    report["warnings"] = _warnings(experiment)
+    report["run_id"] = uuid.uuid4().hex
+    write(settings.out, report)
+    return report
+
+
+def _judged(experiment: Experiment, released: Released) -> tuple[dict[str, Result], dict[str, Any]]:
+    """Judge the released model beside its twins and the baselines, and draw the curves."""
+    protected = released.plan.trust is not Trust.NONE
+    scorers: dict[str, Scorer] = {}
+    if protected:
+        scorers[PRIVATE] = experiment.scorer(released.version)
+        scorers[FEDERATED] = experiment.scorer(experiment.unprotected())
+    else:
+        scorers[FEDERATED] = experiment.scorer(released.version)
+    scorers.update(experiment.baselines())
+    results = experiment.results(scorers)
+    ours = PRIVATE if protected else FEDERATED
+    shown = {name: scorers[name] for name in (ours, "popularity")}
+    curves = {"utility_epsilon": [], "learning": experiment.learning_curve(released)}
+    if protected and experiment.settings.protocol is Protocol.FULL:
+        curves["utility_epsilon"] = experiment.utility_curve(released, results[ours].mean(KEY_METRIC))
+    extras = {
+        "curves": curves,
+        "per_merchant": merchant_rows(experiment.split, experiment.catalogue, shown),
+        "plan": _plan(released),
+        "comparisons": _comparisons(results, ours),
+    }
+    return results, extras
+
+
+def _comparisons(results: Mapping[str, Result], ours: str) -> list[dict[str, Any]]:
+    """Return the paired difference of the released model to every other, with its interval."""
+    metric = KEY_METRIC if KEY_METRIC in results[ours].per_shopper else next(iter(results[ours].per_shopper))
+    rows = []
+    for name in (name for name in results if name != ours):
+        interval = paired_difference(results[ours], results[name], metric)
+        rows.append({"model": ours, "against": name, "metric": metric, **interval.as_dict()})
+    return rows
+
+
+def _data(experiment: Experiment) -> dict[str, Any]:
+    dataset, cut = experiment.dataset, experiment.split
+    return {
+        "name": dataset.name,
+        "label": dataset.label,
+        "shoppers": len(cut.shoppers),
+        "items": len(cut.items),
+        "events": dataset.events.height,
+        "merchants": len(set(experiment.catalogue.merchant_ids)),
+        "merchants_from": dataset.merchants_from,
+        "train_events": cut.train.height,
+        "held_out_events": cut.test.height,
+        "judged_shoppers": int(cut.evaluated.size),
+        "split": str(cut.kind),
+        "clock": str(dataset.clock),
+        "rejected_rows": dataset.rejected_rows,
+        "source": dataset.source,
+    }
+
+
+def _privacy(experiment: Experiment, released: Released) -> dict[str, Any]:
+    """Return the privacy statement; nothing in it depends on data except through a release."""
+    card = released.version.card["privacy"]
+    keys = ("epsilon", "delta", "unit", "trust", "mechanism", "rounds", "participants", "noise")
+    return {
+        **{key: card[key] for key in keys},
+        "unit_detail": _unit(experiment),
+        **_at_merchants(experiment, released),
+    }
+
+
+def _unit(experiment: Experiment) -> str:
+    return {
+        Participants.SHOPPERS: "all events of one shopper, on the shopper's device",
+        Participants.MERCHANTS: "(merchant, shopper): all events of one shopper at one merchant",
+        Participants.BOTH: "all events of one shopper on a device, or (merchant, shopper) at merchants",
+    }[experiment.settings.participants]
+
+
+def _at_merchants(experiment: Experiment, released: Released) -> dict[str, Any]:
+    """Return epsilon of a person active at k merchants: k from a noised release, and from public facts."""
+    if released.merchants_p95 is None:
+        return {}
+    most = len(experiment.population.merchants)
+    return {
+        "merchants_p95": released.merchants_p95,
+        "epsilon_at_merchants_p95": finite(released.plan.epsilon_at_merchants(released.merchants_p95)),
+        "merchants_max": most,
+        "epsilon_at_merchants_max": finite(released.plan.epsilon_at_merchants(most)),
+    }
+
+
+def _plan(released: Released) -> list[dict[str, Any]]:
+    return [
+        {
+            "stage": str(release.stage),
+            "releases": release.count,
+            "clipping_norm": release.clipping_norm,
+            "noise_multiplier": release.noise_multiplier,
+            "mu2": finite(release.mu2),
+        }
+        for release in released.plan.releases
+    ]
+
+
+def _speed(experiment: Experiment, released: Released) -> float:
+    """Return shoppers whose contribution was computed, over all rounds, per processor second of the federation."""
+    rounds = sum(release.count for release in released.plan.releases if release.stage is not Stage.LINKAGE)
+    return len(experiment.split.shoppers) * rounds / max(released.cpu_seconds, 1e-9)
+
+
+def _warnings(experiment: Experiment) -> list[str]:
+    """Return what a reader has to know before believing a number."""
+    settings, dataset = experiment.settings, experiment.dataset
+    warnings = [UNPROTECTED] if settings.trust is Trust.NONE else []
+    if settings.noise_seed is not None:
+        warnings.append(
+            "The noise was drawn from a seed: for tests and simulation only, whoever knows it can undo it."
+        )
+    if "simulated" in dataset.label:
+        warnings.append(
+            "The data set is published as simulated; nothing here says how well the models do on real people."
+        )
+    if str(settings.protocol) == "sampled":
+        warnings.append(
+            "Sampled protocol: 99 drawn items per held-out one; not comparable with full ranking."
+        )
+    if dataset.rejected_rows:
+        warnings.append(
+            f"{dataset.rejected_rows} rows were rejected; see rejected-rows.csv in the run folder."
+        )
+    return warnings

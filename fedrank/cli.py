@@ -1,0 +1,68 @@
+"""The command `fedrank`: words in, rooms called, results out. Heavy libraries load only where they are used."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+import typer
+
+from fedrank import __version__
+from fedrank.commands import data, privacy
+from fedrank.commands.rank import rank
+from fedrank.commands.serve import serve
+from fedrank.commands.simulate import simulate
+from fedrank.exits import INTERRUPTED, exit_code
+
+app = typer.Typer(
+    name="fedrank",
+    help="Federated, privacy-preserving recommendations: simulate a federation, serve rankings, ask for one.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,  # a traceback with local variables could show events
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(data.app, name="data")
+app.add_typer(privacy.app, name="privacy")
+app.command()(simulate)
+app.command()(serve)
+app.command()(rank)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: bool = typer.Option(
+        False, "--version", callback=_print_version, is_eager=True, help="Print the version and stop."
+    ),
+    verbose: bool = typer.Option(False, "--verbose", help="Log progress of rounds and endpoints."),
+) -> None:
+    """Set up logging for all commands."""
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING,
+        stream=sys.stderr,
+        format="%(levelname)s %(name)s: %(message)s",
+    )
+
+
+def main() -> None:
+    """Run the command; an error that fedrank raises on purpose is one line and a documented exit code."""
+    for name in ("FLWR_TELEMETRY_ENABLED", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(name, "0" if name.startswith("FLWR") else "1")
+    os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
+    try:
+        app()
+    except KeyboardInterrupt:
+        print("fedrank: interrupted; what the ledger has reserved stays spent", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except Exception as error:
+        code = exit_code(error)
+        if code is None:
+            raise
+        print(f"fedrank: {error}", file=sys.stderr)
+        sys.exit(code)

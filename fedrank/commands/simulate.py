@@ -1,0 +1,192 @@
+"""`fedrank simulate`: a whole federation on one machine, private by default, with a report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from evaluation.settings import ExperimentSettings, Watch
+
+
+class Participants(StrEnum):
+    """Who takes part."""
+
+    MERCHANTS = "merchants"
+    SHOPPERS = "shoppers"
+    BOTH = "both"
+
+
+class Trust(StrEnum):
+    """Who adds the noise."""
+
+    CENTRAL = "central"
+    LOCAL = "local"
+    NONE = "none"
+
+
+class SplitName(StrEnum):
+    """How events are held out."""
+
+    TIME = "time"
+    LAST = "last"
+    GIVEN = "given"
+
+
+class ProtocolName(StrEnum):
+    """Who competes with a held-out item."""
+
+    FULL = "full"
+    SAMPLED = "sampled"
+
+
+def simulate(
+    data: Annotated[
+        Path | None, typer.Option(help="Folder or file of events; default: the embedded, simulated set.")
+    ] = None,
+    mapping: Annotated[
+        Path | None, typer.Option(help="TOML file that maps files, columns and kinds.")
+    ] = None,
+    column: Annotated[
+        list[str] | None, typer.Option(help="Map a column, as in user_id=customer; may be repeated.")
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(help="Run folder; its keys and ledger are kept from run to run.")
+    ] = Path("runs/latest"),
+    ledger: Annotated[
+        str | None,
+        typer.Option(help="Ledger: SQLite file or database URL; default: ledger.db in the run folder."),
+    ] = None,
+    participants: Annotated[Participants, typer.Option(help="Who takes part.")] = Participants.SHOPPERS,
+    trust: Annotated[
+        Trust, typer.Option(help="Who adds the noise; `none` protects nobody and says so everywhere.")
+    ] = Trust.CENTRAL,
+    epsilon: Annotated[float, typer.Option(help="A shopper's total budget on this ledger.")] = 8.0,
+    delta: Annotated[float | None, typer.Option(help="Default: 1 / shoppers^1.1.")] = None,
+    rounds: Annotated[int, typer.Option(help="Gradient rounds after the two rounds of statistics.")] = 12,
+    split: Annotated[
+        SplitName | None, typer.Option(help="How events are held out; default: what fits the data.")
+    ] = None,
+    protocol: Annotated[
+        ProtocolName, typer.Option(help="`sampled` judges against 99 drawn items only.")
+    ] = ProtocolName.FULL,
+    curve: Annotated[
+        str,
+        typer.Option(help="Further epsilons to simulate for the chart, separated by commas; '' for none."),
+    ] = "1,3",
+    minimum_cohort: Annotated[int, typer.Option(help="Fewest participants whose sum is released.")] = 5,
+    cohort_size: Annotated[int, typer.Option(help="Devices that one message serves.")] = 512,
+    dim: Annotated[int, typer.Option(help="Length of item and user embeddings.")] = 128,
+    seed: Annotated[int, typer.Option(help="Of everything random but the noise.")] = 0,
+    noise_seed: Annotated[
+        int | None, typer.Option(help="Repeatable noise, for tests only; the report says so.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the report as one JSON object only.")
+    ] = False,
+) -> None:
+    """Run a federated simulation and write a run folder: report, model, catalogue, encrypted events, ledger."""
+    from evaluation.simulate import simulate as run
+
+    settings = _settings(
+        data=data,
+        mapping=_mapping(data, mapping, column or []),
+        out=out,
+        ledger=ledger,
+        participants=participants,
+        trust=trust,
+        epsilon=epsilon,
+        delta=delta,
+        rounds=rounds,
+        split=split,
+        protocol=protocol,
+        curve=_curve(curve),
+        minimum_cohort=minimum_cohort,
+        devices_per_message=cohort_size,
+        dim=dim,
+        seed=seed,
+        noise_seed=noise_seed,
+    )
+    with _progress() as watch:
+        report = run(settings, watch)
+    if as_json:
+        typer.echo(json.dumps(report))
+    else:
+        _show(report, out)
+
+
+def _settings(**words: Any) -> ExperimentSettings:
+    """Turn the command's words into the rooms' enums."""
+    from evaluation.protocol import Protocol
+    from evaluation.settings import ExperimentSettings
+    from evaluation.split import SplitKind
+    from privacy.plan import Trust as TrustModel
+    from server.coordination.config import Participants as Kind
+
+    words["participants"] = Kind(words["participants"])
+    words["trust"] = TrustModel(words["trust"])
+    words["protocol"] = Protocol(words["protocol"])
+    words["split"] = None if words["split"] is None else SplitKind(words["split"])
+    return ExperimentSettings(**words)
+
+
+def _mapping(data: Path | None, file: Path | None, columns: list[str]) -> Any:
+    """Return how the user's files are to be read; None for the embedded set."""
+    if data is None:
+        if file or columns:
+            raise typer.BadParameter("--mapping and --column need --data")
+        return None
+    from simulation.data import find_mapping
+
+    return find_mapping(data, file=file, columns=columns)
+
+
+def _curve(text: str) -> tuple[float, ...]:
+    try:
+        values = tuple(float(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise typer.BadParameter(f"--curve is {text!r}; give numbers separated by commas") from None
+    if any(not 0 < value < float("inf") for value in values):
+        raise typer.BadParameter(f"--curve is {text!r}; every epsilon must be positive and finite")
+    return values
+
+
+@contextmanager
+def _progress() -> Iterator[Watch]:
+    """Show one bar per stage on standard error, so that standard output stays clean."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+    from evaluation.settings import Watch
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        current: list[TaskID] = []
+
+        def finish() -> None:
+            if current:
+                progress.update(current[-1], completed=progress.tasks[-1].total)
+                progress.stop_task(current[-1])
+
+        def begin(stage: str, steps: int) -> None:
+            finish()
+            current.append(progress.add_task(stage, total=steps))
+
+        yield Watch(begin=begin, step=lambda: progress.advance(current[-1]))
+        finish()
+
+
+def _show(report: dict[str, Any], out: Path) -> None:
+    from rich.console import Console
+
+    from evaluation.report_text import render
+
+    console = Console()
+    console.print(render(report))
+    console.print(f"Report: {out / 'report.html'}", soft_wrap=True, markup=False, highlight=False)

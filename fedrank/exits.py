@@ -1,0 +1,37 @@
+"""Exit codes of `fedrank`, and which error of which room means which.
+
+0 done; 1 unexpected failure; 2 wrong usage; 3 the data or the run folder cannot be used; 4 the privacy budget
+or the ledger refuses; 5 the ranking endpoint or a store cannot be reached; 6 the federation gave up; 130
+interrupted. Error texts go to standard error and never hold an event, an embedding, a key or a shopper's id.
+"""
+
+from __future__ import annotations
+
+import sys
+
+UNEXPECTED, USAGE, DATA, BUDGET, UNREACHABLE, FEDERATION, INTERRUPTED = 1, 2, 3, 4, 5, 6, 130
+
+FAMILIES: tuple[tuple[str, str, int], ...] = (
+    ("simulation.data.errors", "DataError", DATA),
+    ("evaluation.errors", "EvaluationError", DATA),
+    ("server.coordination.aggregate", "CohortTooSmall", FEDERATION),
+    ("simulation.errors", "FederationFailed", FEDERATION),
+    ("simulation.errors", "SimulationError", DATA),
+    ("server.errors", "ServerError", DATA),
+    ("model.errors", "ModelError", DATA),
+    ("client.errors", "ClientError", UNREACHABLE),
+    ("privacy.errors", "PrivacyError", BUDGET),
+)
+"""(module, class, exit code), the special before the general."""
+
+
+def exit_code(error: Exception) -> int | None:
+    """Return the exit code of an error that fedrank raises on purpose, or None for any other.
+
+    Only modules that are loaded already are looked at: an error of a room that never ran cannot occur.
+    """
+    for module, name, code in FAMILIES:
+        family = getattr(sys.modules.get(module), name, None)
+        if family is not None and isinstance(error, family):
+            return code
+    return None
