@@ -36,7 +36,7 @@ class NoisedByMechanism(DPOptimizer):
             noise_multiplier=mechanism.noise_multiplier,
             max_grad_norm=mechanism.clipping_norm,
             expected_batch_size=expected_batch,
-            loss_reduction="sum",
+            loss_reduction="mean",  # of the step; what is released is still the sum
         )
         self._mechanism = mechanism
         self.released: dict[str, NDArray[np.float64]] = {}

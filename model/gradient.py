@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
+from scipy import special
 
 from model.features import (
     AGE_BUCKETS,
@@ -114,15 +115,16 @@ def _softmax_errors(
     prior = weights["prior_scale"][0] * weights["item_bias"] - log_q
     logits_p = _logits(u, vectors, prior, examples.targets)
     logits_n = _logits(u, vectors, prior, examples.negatives)
-    top = np.maximum(np.maximum(logits_p.max(axis=1), logits_n.max(axis=1)), -1e30)[:, None]
-    exp_p, exp_n = np.exp(logits_p - top), np.exp(logits_n - top)
-    partition = exp_p + exp_n.sum(axis=1, keepdims=True)
-    partition = np.where(partition > 0, partition, 1.0)
+    top = np.maximum(logits_n.max(axis=1, keepdims=True), -1e30)
+    exp_n = np.exp(logits_n - top)
+    rest = top + np.log(np.maximum(exp_n.sum(axis=1, keepdims=True), 1e-300))
     real = examples.targets >= 0
     share = real / np.maximum(real.sum(axis=1, keepdims=True), 1)
-    error_p = share * (exp_p / partition - 1.0)
-    error_n = exp_n * (share / partition).sum(axis=1, keepdims=True)
-    losses = -(share * np.where(real, np.log(np.maximum(exp_p, 1e-300) / partition), 0.0)).sum(axis=1)
+    log_odds = np.where(real, logits_p - rest, 0.0)
+    missed = special.expit(-log_odds)  # 1 - softmax of each target against the negatives
+    error_p = -share * missed
+    error_n = np.exp(logits_n - rest) * (share * missed).sum(axis=1, keepdims=True)
+    losses = (share * np.logaddexp(0.0, -log_odds)).sum(axis=1)
     candidates = np.concatenate([examples.targets, examples.negatives], axis=1)
     errors = np.concatenate([error_p, error_n], axis=1)
     return _sparse(candidates, errors, len(vectors)), losses.astype(np.float32)

@@ -10,11 +10,17 @@ from __future__ import annotations
 import math
 
 from scipy.optimize import brentq
-from scipy.special import log_ndtr, ndtr
+from scipy.special import erfcx, ndtr
 
 from privacy.errors import PrivacyError
 
 DELTA_EXPONENT = 1.1
+
+ROUNDED_DOWN = 1e-11
+"""Relative margin below a root, so that what was asked for is never passed by a rounding error."""
+
+FAR_TAIL = 40.0
+"""Standard deviations beyond which the normal tail is 0 in double precision."""
 
 
 class BudgetError(PrivacyError, ValueError):
@@ -30,13 +36,11 @@ def default_delta(shoppers: int) -> float:
 
 def delta_of(mu: float, epsilon: float) -> float:
     """Return the smallest delta at which a mu-GDP mechanism is (epsilon, delta)-DP (Balle & Wang 2018, Thm 8)."""
-    if mu == 0.0:
-        return 0.0
-    return float(ndtr(mu / 2 - epsilon / mu) - math.exp(epsilon + log_ndtr(-mu / 2 - epsilon / mu)))
+    return 0.0 if mu == 0.0 else _delta_at(mu, epsilon / mu - mu / 2)
 
 
 def epsilon_of(mu: float, delta: float) -> float:
-    """Return the smallest epsilon at which a mu-GDP mechanism is (epsilon, delta)-DP.
+    """Return the smallest epsilon at which a mu-GDP mechanism is (epsilon, delta)-DP; infinite above 1e308.
 
     Raises:
         BudgetError: mu is negative or not finite, or delta is outside (0, 1).
@@ -46,10 +50,9 @@ def epsilon_of(mu: float, delta: float) -> float:
         raise BudgetError(f"mu is {mu}; it must be finite and at least 0")
     if delta_of(mu, 0.0) <= delta:
         return 0.0
-    upper = (
-        mu * mu / 2 + mu * math.sqrt(2 * math.log(1 / delta)) + 1.0
-    )  # always enough (from the GDP tail bound)
-    return float(brentq(lambda eps: delta_of(mu, eps) - delta, 0.0, upper, xtol=1e-12, rtol=1e-12))
+    lower, upper = max(-mu / 2, -FAR_TAIL), math.sqrt(2 * math.log(1 / delta))  # Phi(-upper) <= delta / 2
+    t = brentq(lambda t: _delta_at(mu, t) - delta, lower, upper, xtol=1e-13, rtol=1e-13)
+    return mu * (mu / 2 + float(t))
 
 
 def mu_of(epsilon: float, delta: float) -> float:
@@ -61,10 +64,27 @@ def mu_of(epsilon: float, delta: float) -> float:
     _check_delta(delta)
     if not (math.isfinite(epsilon) and epsilon > 0):
         raise BudgetError(f"epsilon is {epsilon}; it must be positive and finite, for example --epsilon 8")
-    upper = 1.0
+    lower = upper = 1.0
     while delta_of(upper, epsilon) < delta:
         upper *= 2
-    return float(brentq(lambda mu: delta_of(mu, epsilon) - delta, 1e-9, upper, xtol=1e-13, rtol=1e-12))
+    while delta_of(lower, epsilon) > delta:
+        lower /= 2
+    found = brentq(
+        lambda log_mu: delta_of(math.exp(log_mu), epsilon) - delta,
+        math.log(lower),
+        math.log(upper),
+        xtol=1e-13,
+    )
+    return math.exp(float(found)) * (1 - ROUNDED_DOWN)
+
+
+def _delta_at(mu: float, t: float) -> float:
+    """Return delta of mu-GDP at epsilon = mu (mu / 2 + t).
+
+    Both terms of Phi(-t) - e^epsilon Phi(-t - mu) stay below 1, since e^epsilon Phi(-t - mu) is
+    e^(-t^2 / 2) erfcx((t + mu) / sqrt 2) / 2 with the scaled complementary error function.
+    """
+    return float(ndtr(-t) - math.exp(-t * t / 2) * erfcx((t + mu) / math.sqrt(2)) / 2)
 
 
 def _check_delta(delta: float) -> None:

@@ -36,9 +36,13 @@ class SystemNoise:
     """Noise from the operating system's entropy: what production uses."""
 
     def normal(self, count: int) -> Array:
-        """Return `count` standard normals by inversion of 53-bit uniforms from `os.urandom`."""
+        """Return `count` standard normals by inversion of 52-bit uniforms from `os.urandom`.
+
+        With 52 bits the middle of every cell is a double; with one more the last would round to 1, and its
+        normal to infinity.
+        """
         words = np.frombuffer(os.urandom(8 * count), dtype="<u8")
-        return np.asarray(ndtri(((words >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53))
+        return np.asarray(ndtri(((words >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52))
 
 
 class SeededNoise:
@@ -100,7 +104,13 @@ class GaussianSum:
         return self.noise_multiplier**-2
 
     def release(self, total: Array, draws: int = 1) -> Array:
-        """Return the sum with fresh noise in every entry; that of `draws` participants is drawn as one."""
+        """Return the sum with fresh noise in every entry; that of `draws` participants is drawn as one.
+
+        Raises:
+            ContributionError: nobody would add noise.
+        """
+        if draws < 1:
+            raise ContributionError(f"noise of {draws} participants was asked for; it takes at least 1")
         std = self.noise_std * math.sqrt(draws)
         return np.asarray(total + std * self.noise.normal(total.size).reshape(total.shape))
 

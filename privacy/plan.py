@@ -140,6 +140,8 @@ def make_plan(
     Raises:
         BudgetError: epsilon, delta or a count is impossible, or nothing useful is left.
     """
+    if not (math.isfinite(spent_mu2) and spent_mu2 >= 0):
+        raise BudgetError(f"spent mu^2 is {spent_mu2}; it must be finite and at least 0 (see the ledger)")
     if any(count < 0 for count in counts.values()):
         raise BudgetError(f"releases per stage are {dict(counts)}; none may be negative (see --rounds)")
     left = mu_of(epsilon, delta) ** 2 - spent_mu2

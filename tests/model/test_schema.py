@@ -1,0 +1,74 @@
+"""The declared parameters: what fits passes, and everything else is refused with a reason."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from model.errors import ModelError, ShapeError
+from model.features import CONTEXT_ROWS, KINDS
+from model.schema import Schema, Weights, check
+
+SCHEMA = Schema(items=5, content_features=7, dim=3)
+
+
+def test_zero_weights_have_every_declared_shape_and_pass() -> None:
+    """All parameters exist once, in float32, in the order of the schema."""
+    weights = SCHEMA.zeros()
+    assert {name: value.shape for name, value in weights.items()} == SCHEMA.shapes()
+    assert list(weights) == list(SCHEMA.shapes())
+    assert weights["item_id"].shape == (5, 3)
+    assert weights["content"].shape == (7, 3)
+    assert weights["context"].shape == (CONTEXT_ROWS, 3)
+    assert weights["kind_weight"].shape == (len(KINDS),)
+    check(weights, SCHEMA)
+
+
+def _without_gain(weights: Weights) -> None:
+    del weights["gain"]
+
+
+def _with_a_stranger(weights: Weights) -> None:
+    weights["stranger"] = np.zeros(1, np.float32)
+
+
+def _one_item_more(weights: Weights) -> None:
+    weights["item_id"] = np.zeros((6, 3), np.float32)
+
+
+def _flat(weights: Weights) -> None:
+    weights["content"] = weights["content"].ravel()
+
+
+def _doubles(weights: Weights) -> None:
+    weights.update(item_bias=weights["item_bias"].astype(np.float64))
+
+
+def _nan(weights: Weights) -> None:
+    weights["gain"][1] = np.nan
+
+
+def _infinite(weights: Weights) -> None:
+    weights["prior_scale"][0] = -np.inf
+
+
+@pytest.mark.parametrize(
+    ("damage", "named"),
+    [
+        (_without_gain, "the schema declares"),
+        (_with_a_stranger, "stranger"),
+        (_one_item_more, r"item_id is float32 \(6, 3\).*\(5, 3\)"),
+        (_flat, r"content is float32 \(21,\)"),
+        (_doubles, "item_bias is float64"),
+        (_nan, "gain holds values that are not finite"),
+        (_infinite, "prior_scale holds values that are not finite"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused_by_name(damage: object, named: str) -> None:
+    """A missing or unknown name, another shape, another type, NaN and infinity each have a message."""
+    weights = SCHEMA.zeros()
+    assert callable(damage)
+    damage(weights)
+    with pytest.raises(ShapeError, match=named) as refusal:
+        check(weights, SCHEMA)
+    assert isinstance(refusal.value, ModelError) and isinstance(refusal.value, ValueError)
