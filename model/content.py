@@ -80,7 +80,7 @@ def _parts(value: str | None, columns: int) -> list[int]:
 
 
 def _whole(value: str | None, columns: int) -> list[int]:
-    return [hashed(value.strip().lower(), columns)] if value else []
+    return [hashed(value.strip().lower(), columns)] if value and value.strip() else []
 
 
 def _price_bands(prices: Sequence[float | None]) -> list[list[int]]:
