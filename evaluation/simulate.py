@@ -16,7 +16,6 @@ from evaluation.settings import ExperimentSettings, Watch, config_hash
 from privacy.plan import Stage, Trust
 from server.coordination.config import Participants
 
-
 KEY_METRIC = "ndcg@10"
 
 

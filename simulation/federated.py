@@ -19,6 +19,7 @@ from simulation.population import Population
 RunConfig = dict[str, str | int | float | bool]
 
 DEVICES_PER_MESSAGE = 512
+MERCHANTS_PER_MESSAGE = 16
 SYSTEM_ENTROPY = -1
 
 
@@ -102,9 +103,10 @@ def plan_before(run_config: RunConfig) -> Plan:
 
 
 def nodes_of(population: Population, settings: FederationSettings) -> int:
-    """Return the number of Flower nodes: one per merchant, and enough for the devices."""
+    """Return the number of Flower nodes; in simulation each carries a cohort of merchants and of devices."""
+    for_merchants = math.ceil(len(population.merchants) / MERCHANTS_PER_MESSAGE)
     for_devices = math.ceil(len(population.devices) / settings.devices_per_message)
-    return max(len(population.merchants), for_devices, 1)
+    return max(for_merchants, for_devices, 1)
 
 
 def train(
