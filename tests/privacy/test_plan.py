@@ -1,0 +1,230 @@
+"""The plan: spends a budget to the last digit, continues an old account, and says when nothing is left."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from privacy.accountant import BudgetError, epsilon_of, mu_of
+from privacy.errors import BudgetExceeded
+from privacy.ledger import Ledger
+from privacy.ledger_records import Charge
+from privacy.plan import CLIPPING_NORMS, SHARES, SMALLEST_MU2, Plan, Stage, Trust, make_plan
+from server.coordination.card import privacy_statement
+from server.coordination.config import FederationConfig, Participants
+
+ALL: Mapping[Stage, int] = {Stage.LINKAGE: 1, Stage.COUNTS: 1, Stage.GRAM: 1, Stage.GRADIENT: 6}
+DELTA = 1e-6
+
+budgets = st.floats(0.05, 50.0)
+stage_counts = st.fixed_dictionaries({stage: st.integers(0, 40) for stage in Stage}).filter(
+    lambda counts: any(counts.values())
+)
+
+
+def plan_of(
+    epsilon: float = 8.0,
+    *,
+    trust: Trust = Trust.CENTRAL,
+    counts: Mapping[Stage, int] = ALL,
+    spent: float = 0.0,
+) -> Plan:
+    """A plan at a fixed delta."""
+    return make_plan(trust=trust, epsilon=epsilon, delta=DELTA, counts=counts, spent_mu2=spent)
+
+
+@given(budgets, stage_counts, st.sampled_from([Trust.CENTRAL, Trust.LOCAL]))
+def test_the_releases_together_cost_exactly_the_cap(
+    epsilon: float, counts: dict[Stage, int], trust: Trust
+) -> None:
+    """Whichever stages take part and however often, nothing is left over and nothing is overspent."""
+    plan = plan_of(epsilon, trust=trust, counts=counts)
+    assert plan.mu2 == pytest.approx(plan.cap_mu2, rel=1e-12)
+    assert plan.cap_mu2 == mu_of(epsilon, DELTA) ** 2
+    assert plan.total_epsilon() == pytest.approx(epsilon, rel=1e-8)
+    assert plan.total_epsilon() <= epsilon
+
+
+@given(budgets, stage_counts)
+def test_stages_share_the_budget_as_stated_however_often_they_are_released(
+    epsilon: float, counts: dict[Stage, int]
+) -> None:
+    """A stage's price is its share among those that take part; its releases divide it evenly."""
+    plan = plan_of(epsilon, counts=counts)
+    taking_part = [stage for stage, count in counts.items() if count]
+    assert {release.stage for release in plan.releases} == set(taking_part)
+    whole = sum(SHARES[stage] for stage in taking_part)
+    for stage in Stage:
+        assert plan.has(stage) == (stage in taking_part)
+    for stage in taking_part:
+        release = plan.of(stage)
+        assert release.mu2 == pytest.approx(plan.cap_mu2 * SHARES[stage] / whole, rel=1e-9)
+        assert release.count * release.mu2_each == release.mu2
+        assert release.clipping_norm == CLIPPING_NORMS[stage]
+
+
+def test_the_shares_are_a_whole_and_cover_every_stage() -> None:
+    """Stated shares add up to 1, and every stage has one and a clipping norm."""
+    assert math.fsum(SHARES.values()) == pytest.approx(1.0, abs=1e-15)
+    assert set(SHARES) == set(CLIPPING_NORMS) == set(Stage)
+
+
+@given(budgets, st.floats(0.0, 0.95))
+def test_what_was_spent_before_is_taken_off(epsilon: float, part: float) -> None:
+    """A second run continues the account: both together cost the budget, and its noise is the stronger."""
+    spent = part * mu_of(epsilon, DELTA) ** 2
+    first, second = plan_of(epsilon), plan_of(epsilon, spent=spent)
+    assert second.mu2 + spent == pytest.approx(first.mu2, rel=1e-9)
+    assert second.total_epsilon() == pytest.approx(epsilon, rel=1e-8)
+    noise = [plan.of(Stage.GRAM).noise_multiplier for plan in (first, second)]
+    assert noise[0] is not None and noise[1] is not None
+    assert noise[1] == pytest.approx(noise[0] / math.sqrt(1 - part), rel=1e-9)
+
+
+def test_the_ledger_takes_the_whole_plan_and_not_one_release_more(tmp_path: Path) -> None:
+    """Release by release a real ledger accepts the plan to its cap, a second plan of half, and then refuses."""
+    ledger = Ledger.open(f"sqlite:///{tmp_path / 'ledger.db'}")
+    shopper = f"{1:032x}"
+
+    def pay(plan: Plan, run: int) -> None:
+        for release in plan.releases:
+            for number in range(release.count):
+                charge = Charge(
+                    release_id=f"{run}/{release.stage}/{number}",
+                    holder="devices",
+                    stage=str(release.stage),
+                    round=number,
+                    noise_multiplier=release.noise_multiplier or 0.0,
+                    clipping_norm=release.clipping_norm,
+                    mu2=release.mu2_each,
+                )
+                assert ledger.reserve(charge, [shopper], plan.cap_mu2)
+
+    pay(plan_of(4.0), 1)
+    later = plan_of(8.0, spent=ledger.spent("devices", [shopper]))
+    pay(later, 2)
+    spent = ledger.spent("devices", [shopper])
+    assert spent == pytest.approx(later.cap_mu2, rel=1e-12)
+    with pytest.raises(BudgetError):
+        plan_of(8.0, spent=spent)
+    with pytest.raises(BudgetExceeded):
+        pay(plan_of(8.0, counts={Stage.LINKAGE: 1}), 3)
+    ledger.close()
+
+
+def test_an_exhausted_budget_is_refused_with_what_was_spent_and_what_to_do() -> None:
+    """The message names both epsilons, delta, and the two ways on."""
+    spent = mu_of(4.0, DELTA) ** 2
+    with pytest.raises(BudgetError) as refusal:
+        plan_of(4.0, spent=spent)
+    message = str(refusal.value)
+    assert "used up" in message
+    assert "spent epsilon 4 of 4 at delta 1e-06" in message
+    assert "raise --epsilon" in message and "wait for shoppers" in message
+    with pytest.raises(BudgetError, match="spent epsilon 4 of 2"):
+        plan_of(2.0, spent=spent)
+
+
+def test_a_crumb_of_a_budget_is_refused_too() -> None:
+    """Below SMALLEST_MU2 the noise would be over a hundred clipping norms; just above it is enough."""
+    cap = mu_of(4.0, DELTA) ** 2
+    with pytest.raises(BudgetError, match="used up"):
+        plan_of(4.0, spent=cap - 0.99 * SMALLEST_MU2)
+    assert plan_of(4.0, spent=cap - 1.01 * SMALLEST_MU2).mu2 == pytest.approx(1.01 * SMALLEST_MU2, rel=1e-6)
+    with pytest.raises(BudgetError, match="used up"):
+        plan_of(1e-4)
+
+
+@pytest.mark.parametrize("spent", [-0.1, math.nan, math.inf])
+def test_a_spending_that_no_ledger_can_hold_is_refused(spent: float) -> None:
+    """A negative spending would be a gift, a NaN would pass every comparison."""
+    with pytest.raises(BudgetError, match="see the ledger"):
+        plan_of(spent=spent)
+
+
+def test_negative_counts_and_impossible_budgets_are_refused() -> None:
+    """Each with the flag that sets it or the bound that it misses."""
+    with pytest.raises(BudgetError, match="--rounds"):
+        plan_of(counts={Stage.GRADIENT: -1})
+    for trust in Trust:
+        with pytest.raises(BudgetError, match="epsilon is -1"):
+            plan_of(-1.0, trust=trust)
+        with pytest.raises(BudgetError, match="delta is 0"):
+            make_plan(trust=trust, epsilon=8.0, delta=0.0, counts=ALL)
+
+
+def test_trust_none_has_no_noise_an_infinite_price_and_a_null_epsilon() -> None:
+    """Nobody is protected: mu^2 and epsilon are infinite, JSON says null, and no spent budget is in the way."""
+    plan = plan_of(trust=Trust.NONE)
+    assert [release.noise_multiplier for release in plan.releases] == [None] * 4
+    assert plan.mu2 == plan.of(Stage.GRAM).mu2_each == math.inf
+    assert plan.total_epsilon() == plan.epsilon_at_merchants(3) == math.inf
+    statement = json.loads(json.dumps(privacy_statement(config_of(Trust.NONE), plan), allow_nan=False))
+    assert statement["epsilon"] is None
+    assert statement["mechanism"] == "none" and statement["trust"] == "none"
+    assert [release["mu2"] for release in statement["releases"]] == [None] * 4
+
+
+def test_the_statement_of_a_protected_plan_names_its_epsilon() -> None:
+    """What the registry keeps is what the plan costs, release by release."""
+    plan = plan_of(3.0)
+    statement = json.loads(json.dumps(privacy_statement(config_of(Trust.CENTRAL), plan), allow_nan=False))
+    assert statement["epsilon"] == pytest.approx(3.0) and statement["delta"] == DELTA
+    assert statement["mechanism"] == "gaussian"
+    assert sum(release["mu2"] for release in statement["releases"]) == pytest.approx(plan.cap_mu2)
+
+
+def config_of(trust: Trust) -> FederationConfig:
+    """A run configuration with this trust model."""
+    return FederationConfig(
+        run_name="run",
+        catalogue=Path("catalogue.parquet"),
+        ledger="sqlite://",
+        registry=Path("registry"),
+        checkpoints=Path("checkpoints"),
+        participants=Participants.SHOPPERS,
+        trust=trust,
+        epsilon=8.0,
+        delta=DELTA,
+        rounds=6,
+        shoppers=100,
+        merchants=5,
+        minimum_cohort=1,
+        dim=4,
+        clock="seconds",
+        spent_mu2=0.0,
+        linkage=True,
+        seed=1,
+        noise_seed=-1,
+        timeout=60.0,
+    )
+
+
+@given(budgets, st.sampled_from([Trust.CENTRAL, Trust.LOCAL]), st.integers(1, 20), st.floats(0.0, 0.5))
+def test_a_person_at_several_merchants_pays_between_once_and_group_privacy(
+    epsilon: float, trust: Trust, merchants: int, part: float
+) -> None:
+    """At one merchant it is the plan's epsilon; at k it grows, up to the bound k mu of group privacy."""
+    spent = part * mu_of(epsilon, DELTA) ** 2
+    plan = plan_of(epsilon, trust=trust, spent=spent)
+    assert plan.epsilon_at_merchants(1) == pytest.approx(plan.total_epsilon(), rel=1e-9)
+    here, next_one = plan.epsilon_at_merchants(merchants), plan.epsilon_at_merchants(merchants + 1)
+    assert here < next_one
+    assert here <= epsilon_of(merchants * math.sqrt(plan.mu2 + spent), DELTA) * (1 + 1e-9)
+
+
+def test_gradients_of_one_person_add_up_only_where_one_noise_covers_them() -> None:
+    """By hand for k = 3: linkage once, counts and Gram three times, gradients nine times or, noised each, three."""
+    for trust, factor in ((Trust.CENTRAL, 9), (Trust.LOCAL, 3)):
+        plan = plan_of(2.0, trust=trust)
+        price = {stage: plan.of(stage).mu2 for stage in Stage}
+        apart = price[Stage.COUNTS] + price[Stage.GRAM]
+        total = price[Stage.LINKAGE] + 3 * apart + factor * price[Stage.GRADIENT]
+        expected = epsilon_of(math.sqrt(total), DELTA)
+        assert plan.epsilon_at_merchants(3) == pytest.approx(expected, rel=1e-9)
