@@ -196,7 +196,7 @@ def test_the_search_for_machine_paths_finds_one(folder: str) -> None:
     assert not MACHINE_PATHS.search(f"net{folder}/x self.root/x ../{folder}/x")
 
 
-@pytest.mark.parametrize("host", ["pip install --extra-" + "index-url http://h/x", "http://h/" + "simple/"])
+@pytest.mark.parametrize("host", ["--extra-index-" + "url http://h/x", "http://h/" + "simple/"])
 def test_the_search_for_package_indexes_finds_one(host: str) -> None:
     """By the option or by the address; an ordinary address passes."""
     assert INDEX_URLS.search(host)

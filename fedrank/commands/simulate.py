@@ -46,50 +46,60 @@ class ProtocolName(StrEnum):
     SAMPLED = "sampled"
 
 
+Data = Annotated[
+    Path | None, typer.Option(help="Folder or file of events; default: the embedded, simulated set.")
+]
+MappingFile = Annotated[Path | None, typer.Option(help="TOML file that maps files, columns and kinds.")]
+Columns = Annotated[
+    list[str] | None, typer.Option(help="Map a column, as in user_id=customer; may be repeated.")
+]
+Out = Annotated[Path, typer.Option(help="Run folder; its keys and ledger are kept from run to run.")]
+LedgerPlace = Annotated[
+    str | None,
+    typer.Option(help="Ledger: SQLite file or database URL; default: ledger.db in the run folder."),
+]
+ParticipantsOption = Annotated[Participants, typer.Option(help="Who takes part.")]
+TrustOption = Annotated[
+    Trust, typer.Option(help="Who adds the noise; `none` protects nobody and says so everywhere.")
+]
+Epsilon = Annotated[float, typer.Option(help="A shopper's total budget on this ledger.")]
+Delta = Annotated[float | None, typer.Option(help="Default: 1 / shoppers^1.1.")]
+Rounds = Annotated[int, typer.Option(help="Gradient rounds after the two rounds of statistics.")]
+SplitOption = Annotated[
+    SplitName | None, typer.Option(help="How events are held out; default: what fits the data.")
+]
+ProtocolOption = Annotated[ProtocolName, typer.Option(help="`sampled` judges against 99 drawn items only.")]
+Curve = Annotated[
+    str, typer.Option(help="Further epsilons to simulate for the chart, separated by commas; '' for none.")
+]
+MinimumCohort = Annotated[int, typer.Option(help="Fewest participants whose sum is released.")]
+CohortSize = Annotated[int, typer.Option(help="Devices that one message serves.")]
+Dim = Annotated[int, typer.Option(help="Length of item and user embeddings.")]
+Seed = Annotated[int, typer.Option(help="Of everything random but the noise.")]
+NoiseSeed = Annotated[int | None, typer.Option(help="Repeatable noise, for tests only; the report says so.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the report as one JSON object only.")]
+
+
 def simulate(
-    data: Annotated[
-        Path | None, typer.Option(help="Folder or file of events; default: the embedded, simulated set.")
-    ] = None,
-    mapping: Annotated[
-        Path | None, typer.Option(help="TOML file that maps files, columns and kinds.")
-    ] = None,
-    column: Annotated[
-        list[str] | None, typer.Option(help="Map a column, as in user_id=customer; may be repeated.")
-    ] = None,
-    out: Annotated[
-        Path, typer.Option(help="Run folder; its keys and ledger are kept from run to run.")
-    ] = Path("runs/latest"),
-    ledger: Annotated[
-        str | None,
-        typer.Option(help="Ledger: SQLite file or database URL; default: ledger.db in the run folder."),
-    ] = None,
-    participants: Annotated[Participants, typer.Option(help="Who takes part.")] = Participants.SHOPPERS,
-    trust: Annotated[
-        Trust, typer.Option(help="Who adds the noise; `none` protects nobody and says so everywhere.")
-    ] = Trust.CENTRAL,
-    epsilon: Annotated[float, typer.Option(help="A shopper's total budget on this ledger.")] = 8.0,
-    delta: Annotated[float | None, typer.Option(help="Default: 1 / shoppers^1.1.")] = None,
-    rounds: Annotated[int, typer.Option(help="Gradient rounds after the two rounds of statistics.")] = 12,
-    split: Annotated[
-        SplitName | None, typer.Option(help="How events are held out; default: what fits the data.")
-    ] = None,
-    protocol: Annotated[
-        ProtocolName, typer.Option(help="`sampled` judges against 99 drawn items only.")
-    ] = ProtocolName.FULL,
-    curve: Annotated[
-        str,
-        typer.Option(help="Further epsilons to simulate for the chart, separated by commas; '' for none."),
-    ] = "1,3",
-    minimum_cohort: Annotated[int, typer.Option(help="Fewest participants whose sum is released.")] = 5,
-    cohort_size: Annotated[int, typer.Option(help="Devices that one message serves.")] = 512,
-    dim: Annotated[int, typer.Option(help="Length of item and user embeddings.")] = 128,
-    seed: Annotated[int, typer.Option(help="Of everything random but the noise.")] = 0,
-    noise_seed: Annotated[
-        int | None, typer.Option(help="Repeatable noise, for tests only; the report says so.")
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the report as one JSON object only.")
-    ] = False,
+    data: Data = None,
+    mapping: MappingFile = None,
+    column: Columns = None,
+    out: Out = Path("runs/latest"),
+    ledger: LedgerPlace = None,
+    participants: ParticipantsOption = Participants.SHOPPERS,
+    trust: TrustOption = Trust.CENTRAL,
+    epsilon: Epsilon = 8.0,
+    delta: Delta = None,
+    rounds: Rounds = 12,
+    split: SplitOption = None,
+    protocol: ProtocolOption = ProtocolName.FULL,
+    curve: Curve = "1,3",
+    minimum_cohort: MinimumCohort = 5,
+    cohort_size: CohortSize = 512,
+    dim: Dim = 128,
+    seed: Seed = 0,
+    noise_seed: NoiseSeed = None,
+    as_json: Json = False,
 ) -> None:
     """Run a federated simulation and write a run folder: report, model, catalogue, encrypted events, ledger."""
     from evaluation.simulate import simulate as run
