@@ -29,7 +29,6 @@ from privacy.accountant import default_delta
 from privacy.ledger import Ledger
 from privacy.mechanism import SeededNoise, SystemNoise
 from privacy.plan import Plan, Trust
-from server.coordination.config import Participants
 from server.registry import ModelVersion, Registry
 from simulation.data import Dataset, load
 from simulation.federated import (
@@ -42,7 +41,7 @@ from simulation.federated import (
     train,
 )
 from simulation.linkage import released_linkage
-from simulation.population import Population, build_population
+from simulation.population import Population, build_population, place_keys
 
 CURVE_METRIC = "ndcg@10"
 PRIVATE, FEDERATED, CENTRAL = "two_tower_private", "two_tower_federated", "two_tower_central"
@@ -81,6 +80,7 @@ class Experiment:
         dataset = load(settings.data, mapping=settings.mapping)
         cut = split(dataset, settings.split or choose(dataset), seed=settings.seed)
         watch.begin("encrypting every participant's events", 1)
+        place_keys(settings.out, settings.ledger_url)
         population = build_population(settings.out, dataset.items, cut.train, settings.participants)
         federation = FederationSettings(
             participants=settings.participants,
@@ -105,24 +105,19 @@ class Experiment:
             federation=federation,
         )
 
-    @property
-    def ledger(self) -> str:
-        """Where the shoppers' accounts are."""
-        return self.settings.ledger or str(self.settings.out / "ledger.db")
-
     def release(self) -> Released:
         """Train and promote the model that leaves the run, charged to the shoppers' accounts."""
         place = Place(
             name=self.dataset.name,
             registry=self.settings.out / "registry",
-            ledger=self.ledger,
+            ledger=self.settings.ledger_url,
             checkpoints=self.settings.out / "rounds",
         )
         for old in place.checkpoints.glob("*.safetensors"):
             old.unlink()
-        ledger = Ledger.open(self.ledger)
+        ledger = Ledger.open(self.settings.ledger_url)
         run_config = run_config_of(self.population, self.federation, place, self.population.spent_mu2(ledger))
-        plan = plan_before(run_config)
+        plan = plan_before(run_config, self.population.participants)
         merchants_p95 = self._linkage(plan, ledger)
         before = time.process_time()
         version = self._train(self.federation, place, run_config, f"training {self._words(plan)}")
@@ -192,7 +187,7 @@ class Experiment:
 
     def _linkage(self, plan: Plan, ledger: Ledger) -> int | None:
         """Release how many merchants shoppers buy from, where that matters to the guarantee."""
-        if self.settings.participants is Participants.SHOPPERS or plan.trust is Trust.NONE:
+        if not self.federation.releases_linkage:
             return None
         seed = self.settings.noise_seed
         return released_linkage(

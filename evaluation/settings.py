@@ -48,6 +48,11 @@ class ExperimentSettings:
     devices_per_message: int
     dim: int
 
+    @property
+    def ledger_url(self) -> str:
+        """Where the shoppers' accounts are."""
+        return self.ledger or str(self.out / "ledger.db")
+
     def described(self) -> dict[str, Any]:
         """Return the settings that shape the result, as plain words for the report; no paths."""
         return {

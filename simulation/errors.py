@@ -7,3 +7,7 @@ class SimulationError(Exception):
 
 class FederationFailed(SimulationError):
     """The ServerApp ended without a model version."""
+
+
+class TooFewParticipants(SimulationError):
+    """The population is smaller than the minimum cohort, so no round could release anything."""

@@ -13,7 +13,7 @@ from privacy.plan import Plan, Trust
 from server.coordination.budget import open_account, plan_of
 from server.coordination.config import FederationConfig, Participants
 from server.registry import ModelVersion, Registry
-from simulation.errors import FederationFailed
+from simulation.errors import FederationFailed, TooFewParticipants
 from simulation.population import Population
 
 RunConfig = dict[str, str | int | float | bool]
@@ -46,6 +46,11 @@ class FederationSettings:
     devices_per_message: int = DEVICES_PER_MESSAGE
     minimum_cohort: int = 1
     timeout: float = 3600.0
+
+    @property
+    def releases_linkage(self) -> bool:
+        """Whether the noised number of merchants per shopper is released: it belongs to the merchants' guarantee."""
+        return self.participants is not Participants.SHOPPERS and self.trust is not Trust.NONE
 
     def without_privacy(self) -> FederationSettings:
         """Return the same federation without noise: a yardstick that no real data should ever leave by."""
@@ -85,20 +90,26 @@ def run_config_of(
         "dim": settings.dim,
         "clock": settings.clock,
         "spent-mu2": spent_mu2,
-        "linkage": settings.participants is not Participants.SHOPPERS,
+        "linkage": settings.releases_linkage,
         "seed": settings.seed,
         "noise-seed": SYSTEM_ENTROPY if settings.noise_seed is None else settings.noise_seed,
         "timeout": settings.timeout,
     }
 
 
-def plan_before(run_config: RunConfig) -> Plan:
+def plan_before(run_config: RunConfig, participants: int) -> Plan:
     """Return the plan that the coordinator will make from this run configuration.
 
     Raises:
+        TooFewParticipants: no round could reach the minimum cohort.
         BudgetError: nothing useful is left of the budget.
     """
     config = FederationConfig.from_run_config(run_config)
+    if participants < config.minimum_cohort:
+        raise TooFewParticipants(
+            f"{participants} participants are there and the minimum cohort is {config.minimum_cohort}; nothing was "
+            "charged; let more take part (--participants), or lower --minimum-cohort"
+        )
     return plan_of(config, open_account(config, read_public_items(config.catalogue)))
 
 

@@ -47,6 +47,11 @@ class Population:
     merchants: tuple[str, ...]
     merchants_per_shopper: np.ndarray[tuple[int], np.dtype[np.int64]]
 
+    @property
+    def participants(self) -> int:
+        """How many take part."""
+        return len(self.devices) + len(self.merchants)
+
     def spent_mu2(self, ledger: Ledger) -> float:
         """Return the most that one shopper may have spent: its device's account and its highest merchant's.
 
@@ -73,7 +78,6 @@ def build_population(
         items: one row per item, in model index order.
         events: with user_id, item_id, kind, timestamp, merchant_id, quantity, price.
     """
-    check_keys(folder)
     shutil.rmtree(folder / "store", ignore_errors=True)
     (folder / "store").mkdir(parents=True)
     items.select(CATALOGUE_COLUMNS).write_parquet(folder / "catalogue.parquet")
@@ -93,13 +97,30 @@ def build_population(
     )
 
 
-def check_keys(folder: Path) -> None:
-    """Refuse a ledger without the keys that its pseudonyms were made with."""
-    if (folder / "ledger.db").exists() and not (folder / "keys").exists():
+def place_keys(run: Path, ledger: str) -> None:
+    """Make `run/keys` the keys that the ledger's pseudonyms are made with.
+
+    The keys lie in the folder `keys` beside a SQLite ledger; a run elsewhere links to them, so that the same
+    shopper has the same account in every run on that ledger. With a database server the keys stay in the run
+    folder, and continuing its accounts takes the same run folder.
+
+    Raises:
+        LostKeys: the ledger is there and its keys are not, or the run folder has other keys.
+    """
+    file = Path(ledger.removeprefix("sqlite:///"))
+    beside = run / "keys" if "://" in str(file) else file.parent / "keys"
+    if file.exists() and not beside.exists():
         raise LostKeys(
-            f"{folder} has a ledger but no keys folder: its accounts cannot be continued; put the keys back, "
-            "or choose another --out for other shoppers"
+            f"the ledger {file} has no folder keys beside it: its accounts cannot be continued; put the keys "
+            "back, or start another ledger for other shoppers"
         )
+    own = run / "keys"
+    if beside.resolve() == own.resolve():
+        return
+    if own.exists():
+        raise LostKeys(f"{own} holds keys of its own, and the ledger {file} has others; choose another --out")
+    Keyring.open(beside)
+    own.symlink_to(beside.resolve(), target_is_directory=True)
 
 
 def _device_shoppers(pseudonyms: dict[str, str], kind: Participants) -> set[str]:

@@ -55,7 +55,10 @@ class RoundSum:
             CohortTooSmall: with the reasons of the refused answers.
         """
         if self.participants < minimum_cohort:
-            reasons = "; ".join(sorted(set(self.refused))) or "no answer arrived in time"
+            reasons = (
+                "; ".join(sorted(set(self.refused)))
+                or "wait for more participants, or lower the minimum cohort"
+            )
             raise CohortTooSmall(
                 f"round {self.task.round} ({self.task.stage}) was given up: {self.participants} participants "
                 f"contributed, the minimum cohort is {minimum_cohort}; {reasons}"

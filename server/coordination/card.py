@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from privacy.plan import Plan
+from privacy.plan import Plan, Trust
 from server.coordination.config import FederationConfig
 from server.coordination.learner import Learner
 
@@ -33,7 +33,7 @@ def privacy_statement(config: FederationConfig, plan: Plan) -> dict[str, Any]:
         "mechanism": "none" if math.isinf(epsilon) else "gaussian",
         "rounds": 2 + config.rounds,
         "spent_before_mu2": plan.spent_mu2,
-        "noise": "seeded (simulation)" if config.noise_seed >= 0 else "operating system entropy",
+        "noise": _noise_words(config),
         "releases": [
             {
                 "stage": str(release.stage),
@@ -45,3 +45,10 @@ def privacy_statement(config: FederationConfig, plan: Plan) -> dict[str, Any]:
             for release in plan.releases
         ],
     }
+
+
+def _noise_words(config: FederationConfig) -> str:
+    """Return where the noise came from."""
+    if config.trust is Trust.NONE:
+        return "none"
+    return "seeded (simulation)" if config.noise_seed >= 0 else "operating system entropy"
