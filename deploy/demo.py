@@ -23,8 +23,8 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True, help="run folder, replaced")
     run = parser.parse_args().run
     shutil.rmtree(run, ignore_errors=True)
-    say("A federated simulation: about 100 merchants, their shoppers and shoppers' devices, epsilon 8")
-    fedrank("simulate", "--participants", "both", "--curve", "1", "--out", str(run))
+    say("A federated simulation: the catalogues of 114 merchants, the devices of their shoppers, epsilon 8")
+    fedrank("simulate", "--curve", "1", "--out", str(run))
     say("The ranking endpoint, in a process of its own")
     endpoint = subprocess.Popen(
         [FEDRANK, "serve", "--run", run, "--port", "0"], stdout=subprocess.PIPE, text=True
