@@ -23,6 +23,8 @@ from privacy.keyring import Keyring
 from privacy.ledger import Ledger
 from proto.federation import DEVICES, MERCHANT_PART
 
+LISTED = "participants.json"
+
 
 class CohortError(ClientError, ValueError):
     """A node's configuration does not say whose events it holds."""
@@ -89,24 +91,31 @@ def home_of(node_config: Mapping[str, object], run_config: Mapping[str, object])
         ) from None
 
 
-@lru_cache(maxsize=4096)
 def cohort_at(home: Home) -> Cohort:
     """Open the stores of a node's participants; kept in memory, since every round asks again."""
     folder = Path(home.population)
-    listed = json.loads((folder / "participants.json").read_text(encoding="utf-8"))
-    devices = listed["devices"][home.node :: home.nodes]
-    merchants = listed["merchants"][home.node :: home.nodes]
-    catalogue = _catalogue(folder / "catalogue.parquet")
-    keyring = Keyring.open(folder / "keys", create=False)
-    units = [_unit(folder, keyring, merchant, catalogue) for merchant in merchants]
-    if devices:
-        units.append(_device_group(folder, keyring, devices, catalogue))
+    written = (folder / LISTED).stat()  # the last file that a population writes: a new one is read anew
+    stamp = (written.st_ino, written.st_mtime_ns)
+    catalogue = _catalogue(folder / "catalogue.parquet", stamp)
+    units = _units(folder, home.node, home.nodes, stamp)
     name = f"node {home.node} of {home.nodes}"
-    return Cohort(name=name, units=tuple(units), ledger=_ledger(home.ledger), catalogue=catalogue)
+    return Cohort(name=name, units=units, ledger=_ledger(home.ledger), catalogue=catalogue)
+
+
+@lru_cache(maxsize=4096)
+def _units(folder: Path, node: int, nodes: int, stamp: tuple[int, int]) -> tuple[Unit, ...]:
+    """Return a node's participants; runs with other ledgers share them, so that they are in memory once."""
+    listed = json.loads((folder / LISTED).read_text(encoding="utf-8"))
+    catalogue = _catalogue(folder / "catalogue.parquet", stamp)
+    keyring = Keyring.open(folder / "keys", create=False)
+    units = [_unit(folder, keyring, merchant, catalogue) for merchant in listed["merchants"][node::nodes]]
+    if devices := listed["devices"][node::nodes]:
+        units.append(_device_group(folder, keyring, devices, catalogue))
+    return tuple(units)
 
 
 @lru_cache(maxsize=4)
-def _catalogue(path: Path) -> PublicItems:
+def _catalogue(path: Path, stamp: tuple[int, int]) -> PublicItems:
     return read_public_items(path)
 
 

@@ -17,6 +17,7 @@ FAMILIES: tuple[tuple[str, str, int], ...] = (
     ("server.coordination.aggregate", "CohortTooSmall", FEDERATION),
     ("simulation.errors", "FederationFailed", FEDERATION),
     ("simulation.errors", "SimulationError", DATA),
+    ("server.coordination.config", "ConfigError", USAGE),
     ("server.errors", "ServerError", DATA),
     ("model.errors", "ModelError", DATA),
     ("client.errors", "ClientError", UNREACHABLE),

@@ -134,6 +134,7 @@ def train(
         BudgetError, CohortTooSmall: from the coordinator.
     """
     from client.app import app as client_app  # Flower loads only where it runs
+    from server.coordination.app import MODEL
     from server.coordination.app import app as server_app
     from simulation.grid import InProcessGrid, run_in_process
 
@@ -141,17 +142,7 @@ def train(
     grid = InProcessGrid(
         client_app, nodes=nodes_of(population, settings), run_config=run_config, on_reply=on_reply
     )
-    registry = Registry(place.registry)
-    before = set(registry.versions())
-    run_in_process(server_app, grid, run_config)
-    return registry.get(_added(registry, before, place))
-
-
-def _added(registry: Registry, before: set[str], place: Place) -> str:
-    """Return the version that a run added; the very same model added again counts."""
-    added = [version for version in registry.versions() if version not in before]
-    if len(added) > 1 or not (added or before):
-        raise FederationFailed(
-            f"run {place.name} added {len(added)} model versions to the registry; it should add one"
-        )
-    return added[0] if added else max(before)
+    state = run_in_process(server_app, grid, run_config)
+    if MODEL not in state.config_records:
+        raise FederationFailed(f"run {place.name} ended without a model version; see its log with --verbose")
+    return Registry(place.registry).get(str(state.config_records[MODEL]["version"]))

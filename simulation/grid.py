@@ -114,9 +114,10 @@ class InProcessGrid(Grid):
             self._on_reply()
 
 
-def run_in_process(server_app: ServerApp, grid: InProcessGrid, run_config: RunConfig) -> None:
-    """Run a ServerApp over the grid to its end."""
+def run_in_process(server_app: ServerApp, grid: InProcessGrid, run_config: RunConfig) -> RecordDict:
+    """Run a ServerApp over the grid to its end and return the state that it leaves."""
     context = Context(
         run_id=1, node_id=COORDINATOR_NODE, node_config={}, state=RecordDict(), run_config=dict(run_config)
     )
     server_app(grid, context)
+    return context.state

@@ -15,9 +15,11 @@ import numpy as np
 import polars as pl
 
 from client.store import EventStore
+from privacy.database import database_url
 from privacy.keyring import Keyring
 from privacy.ledger import Ledger
 from proto.federation import DEVICES
+from server.coordination.budget import HOLDER as COORDINATOR
 from server.coordination.config import Participants
 from simulation.errors import SimulationError
 
@@ -25,6 +27,14 @@ DEVICE_SHARE = 0.5
 """Share of shoppers whose device takes part where both kinds do; the others take part through merchants."""
 
 CATALOGUE_COLUMNS = ("item_id", "title", "category", "brand", "price", "description", "merchant_id")
+
+
+RESERVED = (DEVICES, COORDINATOR)
+"""Holders in stores and ledgers that are no merchants."""
+
+
+class ReservedName(SimulationError):
+    """A merchant bears a name that means something else in stores and ledgers."""
 
 
 class LostKeys(SimulationError):
@@ -55,11 +65,14 @@ class Population:
     def spent_mu2(self, ledger: Ledger) -> float:
         """Return the most that one shopper may have spent: its device's account and its highest merchant's.
 
-        The simulator adds both because one shopper may have taken part in either way in earlier runs.
+        The simulator adds both because one shopper may have taken part in either way in earlier runs. Of a
+        merchant that takes no part now the highest account counts, whoever's it is.
         """
         on_devices = ledger.spent(DEVICES, self.shoppers_of(DEVICES))
         at_merchants = [ledger.spent(merchant, self.shoppers_of(merchant)) for merchant in self.merchants]
-        return on_devices + max(at_merchants, default=0.0)
+        now = {*self.merchants, *RESERVED}
+        elsewhere = [one.highest_mu2 for one in ledger.statement() if one.holder not in now]
+        return on_devices + max(at_merchants + elsewhere, default=0.0)
 
     def shoppers_of(self, holder: str) -> list[str]:
         """Return the pseudonyms of all shoppers of one holder."""
@@ -107,8 +120,11 @@ def place_keys(run: Path, ledger: str) -> None:
     Raises:
         LostKeys: the ledger is there and its keys are not, or the run folder has other keys.
     """
-    file = Path(ledger.removeprefix("sqlite:///"))
-    beside = run / "keys" if "://" in str(file) else file.parent / "keys"
+    url = database_url(ledger)
+    if url.get_backend_name() != "sqlite":
+        return
+    file = Path(str(url.database))
+    beside = file.parent / "keys"
     if file.exists() and not beside.exists():
         raise LostKeys(
             f"the ledger {file} has no folder keys beside it: its accounts cannot be continued; put the keys "
@@ -133,6 +149,8 @@ def _device_shoppers(pseudonyms: dict[str, str], kind: Participants) -> set[str]
 def _store_merchants(folder: Path, keyring: Keyring, events: pl.DataFrame) -> tuple[str, ...]:
     """Write every merchant's own store and return the merchants."""
     by_merchant = events.partition_by("merchant_id", as_dict=True)
+    if taken := [name for name in RESERVED if (name,) in by_merchant]:
+        raise ReservedName(f"a merchant is called {taken[0]!r}, which is a reserved word; give it another id")
     for (merchant,), own in sorted(by_merchant.items()):
         _store(folder, keyring, str(merchant), own)
     return tuple(sorted(str(merchant) for (merchant,) in by_merchant))

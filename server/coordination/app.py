@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flwr.app import Context
+from flwr.app import ConfigRecord, Context
 from flwr.serverapp import Grid, ServerApp
 
 from model.catalogue import read_public_items
@@ -11,6 +11,9 @@ from server.coordination.card import model_card
 from server.coordination.config import FederationConfig
 from server.coordination.federation import Federation
 from server.registry import Registry
+
+MODEL = "model"
+"""Record of the run's state that names the version which the run added."""
 
 app = ServerApp()
 
@@ -25,4 +28,5 @@ def main(grid: Grid, context: Context) -> None:
     federation = Federation(grid, config, catalogue, plan, account)
     federation.run()
     learner = federation.learner
-    Registry(config.registry).add(learner.weights, model_card(config, plan, learner))
+    version = Registry(config.registry).add(learner.weights, model_card(config, plan, learner))
+    context.state[MODEL] = ConfigRecord({"version": version.version})

@@ -20,7 +20,13 @@ def collect(grid: Grid, round_sum: RoundSum, public: PublicArrays, timeout: floa
     """Ask all nodes and add their answers to the round's sum; errors are noted as refused."""
     record = ArrayRecord({name: Array(np.ascontiguousarray(value)) for name, value in public.items()})
     questions = _questions(grid, round_sum.task, record)
+    answered: set[str] = set()
     for answer in grid.send_and_receive(questions, timeout=timeout):
+        question = answer.metadata.reply_to_message_id
+        if question in answered:
+            round_sum.refused.append("an answer came twice; it was counted once")
+            continue
+        answered.add(question)
         if answer.has_error():
             round_sum.refused.append(f"a node failed: {answer.error.reason or answer.error.code}")
             continue
@@ -40,13 +46,20 @@ def _add(round_sum: RoundSum, content: RecordDict) -> None:
     except (KeyError, WireError) as fault:
         round_sum.refused.append(f"an answer has no valid receipt: {fault}")
         return
-    records = content.array_records
-    parts = (
-        {name: array.numpy() for name, array in records[CONTRIBUTION].items()}
-        if CONTRIBUTION in records
-        else {}
-    )
+    try:
+        parts = _parts(content)
+    except (TypeError, ValueError, EOFError) as fault:
+        round_sum.refused.append(f"an answer's arrays cannot be read ({type(fault).__name__})")
+        return
     round_sum.add(receipt, parts)
+
+
+def _parts(content: RecordDict) -> dict[str, NDArray[np.generic]]:
+    """Return the arrays of an answer; what is not a plain tensor raises, and nothing is ever unpickled."""
+    records = content.array_records
+    if CONTRIBUTION not in records:
+        return {}
+    return {name: array.numpy() for name, array in records[CONTRIBUTION].items()}
 
 
 def public_hash(public: PublicArrays) -> str:
