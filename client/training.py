@@ -8,6 +8,7 @@ is exact without subsampling.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -72,8 +73,10 @@ def local_update(
     loss = TowerLoss(weights, vectors, log_q, trained)
     module = GradSampleModule(loss, loss_reduction="sum", force_functorch=True, strict=False)
     optimiser = NoisedByMechanism(module, mechanism, expected_batch)
-    for step in range(steps):
-        _step(module, optimiser, torch.from_numpy(pack(examples_of_step(step))))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Full backward hook is firing")  # examples have no gradient
+        for step in range(steps):
+            _step(module, optimiser, torch.from_numpy(pack(examples_of_step(step))))
     return {name: (total / steps).astype(np.float32) for name, total in optimiser.released.items()}
 
 

@@ -26,6 +26,8 @@ from model.sampling import Examples
 from model.schema import Weights
 from model.torch_tower import PARAMETERS, TowerLoss, pack
 
+pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing")
+
 Doubles = dict[str, NDArray[np.float64]]
 
 EVERYTHING = frozenset({*PARAMETERS, ITEM_VECTORS})

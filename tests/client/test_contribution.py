@@ -1,0 +1,205 @@
+"""What one shopper can move: in every sum at most the clipping norm, whatever the shopper did."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from shopper_world import (
+    DAY,
+    ITEMS,
+    TRAINED,
+    Event,
+    Model,
+    cohorts,
+    histories_of_one,
+    norm_of,
+    one_of,
+    random_shoppers,
+    shoppers_of,
+    without,
+)
+
+from client.contribution import count_share, gradient_share, gram_share
+from client.shoppers import Shoppers
+from model.gradient import ITEM_VECTORS
+from model.sampling import Examples
+from privacy.mechanism import ContributionError
+
+Parts = Mapping[str, NDArray[np.float64]]
+
+clipping_norms = st.sampled_from([0.3, 1.0, 2.0])
+heads = st.sets(st.integers(0, ITEMS - 1), min_size=1).map(lambda items: np.array(sorted(items)))
+
+REFUSED: list[Event] = [(0, "dismiss", 0), (1, "return", DAY)]
+
+
+def counts(shoppers: Shoppers, norm: float) -> NDArray[np.float64]:
+    """Counts over the whole small catalogue."""
+    return count_share(shoppers, ITEMS, norm)
+
+
+def gradients(shoppers: Shoppers, model: Model, norm: float, trained: frozenset[str] = TRAINED) -> Parts:
+    """The clipped gradient sum of a cohort in round 1, in double precision."""
+    total = gradient_share(model.weights, model.vectors, model.examples(shoppers), model.log_q, trained, norm)
+    return {name: value.astype(np.float64) for name, value in total.items()}
+
+
+def moved(whole: Parts, rest: Parts) -> float:
+    """L2 distance of two sums."""
+    return norm_of({name: whole[name] - rest[name] for name in whole})
+
+
+@settings(max_examples=120, deadline=None)
+@given(cohorts, clipping_norms, st.data())
+def test_one_shopper_moves_the_counts_by_at_most_the_norm(
+    events: list[list[Event]], norm: float, data: st.DataObject
+) -> None:
+    """Adding or removing any shopper of any cohort, in L2, to 1e-6."""
+    shoppers = shoppers_of(events)
+    leaver = data.draw(st.integers(0, len(events) - 1))
+    distance = float(np.linalg.norm(counts(shoppers, norm) - counts(without(shoppers, leaver), norm)))
+    assert distance <= norm * (1 + 1e-6)
+
+
+@settings(max_examples=120, deadline=None)
+@given(cohorts, heads, clipping_norms, st.data())
+def test_one_shopper_moves_the_gram_by_at_most_the_norm(
+    events: list[list[Event]], head: NDArray[np.int64], norm: float, data: st.DataObject
+) -> None:
+    """Over any head of the catalogue, in L2 over the triangle that leaves, to 1e-6."""
+    shoppers = shoppers_of(events)
+    rest = without(shoppers, data.draw(st.integers(0, len(events) - 1)))
+    whole = gram_share(shoppers, head, ITEMS, norm)
+    distance = float(np.linalg.norm(whole - gram_share(rest, head, ITEMS, norm)))
+    assert distance <= norm * (1 + 1e-6)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    cohorts,
+    st.integers(0, 2**32),
+    clipping_norms,
+    st.sampled_from([TRAINED, TRAINED | {ITEM_VECTORS}]),
+    st.data(),
+)
+def test_one_shopper_moves_the_gradient_by_at_most_the_norm(
+    events: list[list[Event]], seed: int, norm: float, trained: frozenset[str], data: st.DataObject
+) -> None:
+    """All trained parameters together, item vectors included or not, in L2, to 1e-6."""
+    shoppers, model = shoppers_of(events), Model(seed)
+    rest = without(shoppers, data.draw(st.integers(0, len(events) - 1)))
+    distance = moved(gradients(shoppers, model, norm, trained), gradients(rest, model, norm, trained))
+    assert distance <= norm * (1 + 1e-6) + 1e-6
+
+
+@settings(max_examples=120, deadline=None)
+@given(histories_of_one, heads, clipping_norms)
+def test_a_gram_share_has_exactly_the_norm_if_the_shopper_likes_something(
+    events: list[Event], head: NDArray[np.int64], norm: float
+) -> None:
+    """However many events and items: norm C for whoever likes a head item, and nothing for everyone else."""
+    liked = {item for item, kind, _ in events if kind not in ("dismiss", "return")} & set(head.tolist())
+    share = gram_share(shoppers_of([events]), head, ITEMS, norm)
+    assert np.linalg.norm(share) == pytest.approx(norm if liked else 0.0, rel=1e-12)
+
+
+@given(histories_of_one, clipping_norms)
+def test_a_count_share_has_exactly_the_norm_if_the_shopper_likes_something(
+    events: list[Event], norm: float
+) -> None:
+    """Counts are unit vectors too: the share of a shopper does not tell how much it bought."""
+    liked = {item for item, kind, _ in events if kind not in ("dismiss", "return")}
+    share = counts(shoppers_of([events]), norm)
+    assert set(np.flatnonzero(share).tolist()) == liked
+    assert np.linalg.norm(share) == pytest.approx(norm if liked else 0.0, rel=1e-12)
+
+
+@settings(max_examples=40, deadline=None)
+@given(cohorts, heads, st.integers(0, 2**32))
+def test_a_cohort_adds_up_to_its_shoppers_one_at_a_time(
+    events: list[list[Event]], head: NDArray[np.int64], seed: int
+) -> None:
+    """One message per cohort or per device: the same counts, Gram and gradient, to 1e-5."""
+    shoppers, model, norm = shoppers_of(events), Model(seed), 0.7
+    alone = [one_of(shoppers, number) for number in range(len(events))]
+    by_one = np.sum([counts(one, norm) for one in alone], axis=0)
+    np.testing.assert_allclose(counts(shoppers, norm), by_one, atol=1e-12)
+    by_one = np.sum([gram_share(one, head, ITEMS, norm) for one in alone], axis=0)
+    np.testing.assert_allclose(gram_share(shoppers, head, ITEMS, norm), by_one, atol=1e-12)
+    every = TRAINED | {ITEM_VECTORS}
+    together = gradients(shoppers, model, norm, every)
+    singly = [gradients(one, model, norm, every) for one in alone]
+    for name, total in together.items():
+        np.testing.assert_allclose(
+            total, np.sum([one[name] for one in singly], axis=0), atol=1e-5, err_msg=name
+        )
+
+
+def test_counts_and_gram_are_those_of_a_hand_made_cohort() -> None:
+    """A buys 0 and 1, B views 1 twice, C only refuses: x / |x| and x x^T / |x|^2, doubled."""
+    likes_two: list[Event] = [(0, "purchase", 0), (1, "view", 0), (0, "view", DAY)]
+    likes_one: list[Event] = [(1, "view", 0), (1, "view", DAY), (2, "dismiss", DAY)]
+    shoppers = shoppers_of([likes_two, likes_one, REFUSED])
+    half = 2.0 / np.sqrt(2)
+    np.testing.assert_allclose(counts(shoppers, 2.0)[:4], [half, half + 2.0, 0.0, 0.0])
+    upper = gram_share(shoppers, np.array([0, 1, 2]), ITEMS, 2.0)
+    np.testing.assert_allclose(upper, [1.0, np.sqrt(2.0), 0.0, 1.0 + 2.0, 0.0, 0.0])
+
+
+def test_the_order_of_the_head_is_the_order_of_the_triangle() -> None:
+    """Rows and columns follow the head as it is given, not the catalogue."""
+    shoppers = shoppers_of([[(5, "view", 0)], [(2, "view", 0), (5, "view", 0)]])
+    upper = gram_share(shoppers, np.array([5, 2]), ITEMS, 1.0)
+    np.testing.assert_allclose(upper, [1.5, np.sqrt(2) / 2, 0.5])
+
+
+@pytest.mark.parametrize("events", [[], REFUSED, [(3, "purchase", 0)]])
+def test_who_has_no_history_before_a_moment_is_bounded_too(events: list[Event]) -> None:
+    """Nobody, a refuser and a shopper of one event: no NaN, and at most the norm."""
+    parts = gradients(shoppers_of([events]), Model(2), 1e-3)
+    assert all(np.isfinite(part).all() for part in parts.values())
+    expected = 1e-3 if events and events is not REFUSED else 0.0
+    assert norm_of(parts) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_gradient_shorter_than_the_norm_leaves_as_it_is() -> None:
+    """A larger norm changes nothing once nobody is clipped; clipping keeps every direction."""
+    shoppers, model = shoppers_of([[(3, "purchase", 0), (4, "view", DAY)]]), Model(4)
+    free, freer, clipped = (gradients(shoppers, model, norm) for norm in (1e3, 1e6, 0.01))
+    assert norm_of(clipped) == pytest.approx(0.01, rel=1e-5)
+    for name, part in free.items():
+        np.testing.assert_array_equal(part, freer[name])
+        np.testing.assert_allclose(clipped[name], part * 0.01 / norm_of(free), atol=1e-7)
+
+
+def test_a_model_that_is_not_finite_is_refused_before_anything_is_summed() -> None:
+    """A poisoned public model would give every shopper a NaN gradient, which no clipping bounds."""
+    model = Model(5)
+    model.vectors[:, 0] = np.nan
+    shoppers = shoppers_of([[(3, "purchase", 0), (4, "view", DAY)]])
+    with pytest.raises(ContributionError, match="not finite"):
+        gradients(shoppers, model, 1.0)
+
+
+def test_a_shopper_of_extreme_history_is_as_bounded_as_any_other() -> None:
+    """Thousands of events and a model of large weights: the share is exactly the norm."""
+    many = random_shoppers(8, 2, longest=5000)
+    model = Model(6, scale=20.0)
+    model.vectors *= 50.0
+    for number in range(2):
+        assert norm_of(gradients(one_of(many, number), model, 2.0)) <= 2.0 * (1 + 1e-6)
+
+
+def test_nobody_adds_nothing() -> None:
+    """A cohort without shoppers gives zeros of the right shapes for every stage."""
+    nobody = shoppers_of([])
+    assert counts(nobody, 1.0).tolist() == [0.0] * ITEMS
+    assert gram_share(nobody, np.array([1, 4]), ITEMS, 1.0).tolist() == [0.0] * 3
+    parts = gradients(nobody, Model(1), 1.0)
+    assert parts.keys() == TRAINED and not any(part.any() for part in parts.values())
+    assert isinstance(Model(1).examples(nobody), Examples)
