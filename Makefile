@@ -16,17 +16,20 @@ install: $(VENV)/installed
 install-dev: $(VENV)/installed-dev
 
 $(VENV)/bin/python:
-	$(PYTHON) -m venv $(VENV) || python3 -m venv $(VENV)
+	@$(PYTHON) -m venv $(VENV) 2>/dev/null || python3 -m venv $(VENV)
 
 # torch first and pinned: a later resolve would take a build with several GB of CUDA.
 $(VENV)/installed: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
-	touch $@
+	@echo "installing torch (about half a minute)"
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check torch==2.13.0
+	@echo "installing fedrank and what it needs (about a minute)"
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable .
+	@touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,simulation]'
-	touch $@
+	@echo "installing what the tests need (about a minute)"
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[dev,simulation]'
+	@touch $@
 
 demo: install
 	$(BIN)/python deploy/demo.py --run $(RUN)

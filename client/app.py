@@ -21,11 +21,17 @@ from proto.federation import CONTRIBUTION, EVERYONE, PUBLIC, RECEIPT, TASK, Rece
 Parts = dict[str, NDArray[np.float64]]
 Work = Callable[[Task, Cohort, Mapping[str, NDArray[np.generic]]], Parts]
 
+PRICE_TOLERANCE = 1e-9
+
 app = ClientApp()
 
 
 class AlreadyAnswered(ClientError):
     """The coordinator asked twice for one release."""
+
+
+class PriceRefused(ClientError):
+    """The price of a release does not cover its noise."""
 
 
 @app.train("counts")
@@ -52,7 +58,7 @@ def _answer(message: Message, context: Context, compute: Work) -> Message:
     cohort = cohort_at(home_of(context.node_config, context.run_config))
     try:
         charges = _reserve(task, cohort)
-    except (BudgetExceeded, LedgerConflict, AlreadyAnswered) as refusal:
+    except (BudgetExceeded, LedgerConflict, AlreadyAnswered, PriceRefused) as refusal:
         return _reply(message, task, cohort, {}, str(refusal))
     parts = compute(task, cohort, _public(message))
     for charge in charges:
@@ -88,9 +94,11 @@ def _reserve(task: Task, cohort: Cohort) -> list[Charge]:
     """Charge every shopper of every unit for this release, durably; trust `none` charges nothing.
 
     Raises:
+        PriceRefused: the coordinator names a price below what its noise costs.
         AlreadyAnswered: the release was paid for before; a second answer under fresh noise would be a second
             release at the price of one.
     """
+    _check_price(task)
     charges: list[Charge] = []
     for unit in cohort.units if task.trust != Trust.NONE else ():
         if unit.shoppers:
@@ -101,6 +109,17 @@ def _reserve(task: Task, cohort: Cohort) -> list[Charge]:
                 )
             charges.append(charge)
     return charges
+
+
+def _check_price(task: Task) -> None:
+    """Refuse a price under the cost of the stated noise: the ledger would promise more than the noise keeps."""
+    if task.trust != Trust.NONE and not task.mu2 * task.noise_multiplier**2 >= task.steps * (
+        1 - PRICE_TOLERANCE
+    ):
+        raise PriceRefused(
+            f"round {task.round} ({task.stage}) is priced at mu^2 {task.mu2:.4g}; noise of "
+            f"{task.noise_multiplier:.4g} clipping norms in {task.steps} steps costs more; ask with the right price"
+        )
 
 
 def _charge(task: Task, cohort: Cohort, unit: Unit) -> Charge:

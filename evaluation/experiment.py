@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,8 @@ from privacy.ledger import Ledger
 from privacy.mechanism import SeededNoise, SystemNoise
 from privacy.plan import Plan, Trust
 from server.registry import ModelVersion, Registry
-from simulation.data import Dataset, load
+from simulation.data import Dataset, check, load
+from simulation.data.rejections import write_rejections
 from simulation.federated import (
     FederationSettings,
     Place,
@@ -44,6 +46,7 @@ from simulation.linkage import released_linkage
 from simulation.population import Population, build_population, place_keys
 
 CURVE_METRIC = "ndcg@10"
+REJECTED_FILE = "rejected-rows.csv"
 PRIVATE, FEDERATED, CENTRAL = "two_tower_private", "two_tower_federated", "two_tower_central"
 
 
@@ -78,6 +81,8 @@ class Experiment:
         """Read the data, cut it, and write the participants' encrypted stores."""
         watch.begin("reading and checking the data", 1)
         dataset = load(settings.data, mapping=settings.mapping)
+        if dataset.rejected_rows:
+            name_rejected_rows(settings)
         cut = split(dataset, settings.split or choose(dataset), seed=settings.seed)
         watch.begin("encrypting every participant's events", 1)
         place_keys(settings.out, settings.ledger_url)
@@ -215,6 +220,12 @@ class Experiment:
         if plan.trust is Trust.NONE:
             return "WITHOUT PRIVACY (trust none)"
         return f"under shopper-level privacy, epsilon {plan.total_epsilon():.3g}, trust {plan.trust}"
+
+
+def name_rejected_rows(settings: ExperimentSettings) -> None:
+    """Write file, line, column and reason of every rejected row into the run folder."""
+    found = check(settings.data, settings.mapping, now=datetime.now(UTC))
+    write_rejections(found.rejections, settings.out / REJECTED_FILE)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
-from evaluation.experiment import FEDERATED, PRIVATE, Experiment, Released, finite, measured
+from evaluation.experiment import FEDERATED, PRIVATE, REJECTED_FILE, Experiment, Released, finite, measured
 from evaluation.per_merchant import merchant_rows
 from evaluation.protocol import Protocol, Result, Scorer, paired_difference
 from evaluation.report import write
@@ -175,7 +175,5 @@ def _warnings(experiment: Experiment) -> list[str]:
             "Sampled protocol: 99 drawn items per held-out one; not comparable with full ranking."
         )
     if dataset.rejected_rows:
-        warnings.append(
-            f"{dataset.rejected_rows} rows were rejected; see rejected-rows.csv in the run folder."
-        )
+        warnings.append(f"{dataset.rejected_rows} rows were rejected; see {REJECTED_FILE} in the run folder.")
     return warnings

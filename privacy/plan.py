@@ -40,12 +40,15 @@ SHARES: Mapping[Stage, float] = {
 """Share of mu^2 for each stage: popularity is easy to learn, co-occurrence is where the accuracy comes from."""
 
 CLIPPING_NORMS: Mapping[Stage, float] = {
-    Stage.LINKAGE: 1.0,
+    Stage.LINKAGE: math.sqrt(2.0),
     Stage.COUNTS: 1.0,
     Stage.GRAM: 1.0,
     Stage.GRADIENT: 2.0,
 }
-"""Longest share of one shopper: unit vectors by construction, and near the median gradient on public data."""
+"""Longest share of one shopper: unit vectors by construction, and near the median gradient on public data.
+
+Without one merchant's events a person moves from bin k to bin k - 1 of the linkage histogram: sqrt(2).
+"""
 
 SMALLEST_MU2 = 1e-4
 """Below this a plan is refused: the noise of its best stage would be over a hundred clipping norms."""

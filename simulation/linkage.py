@@ -1,7 +1,8 @@
 """How many merchants a shopper buys from: merchants cannot link shoppers, so this fact is released under noise.
 
 The report needs it to state the guarantee of a person who is active at k merchants. Only a simulator, which
-holds all events, can count it; the histogram has one entry per shopper, so its L2 sensitivity is 1.
+holds all events, can count it. The unit is (merchant, shopper): without it a person moves from one bin to the next,
+so the L2 sensitivity of the histogram is sqrt(2).
 """
 
 from __future__ import annotations

@@ -52,8 +52,11 @@ class World:
         return cohort_gradient(self.weights, self.vectors, self.examples, self.log_q)
 
     def opacus(self, trained: frozenset[str] = EVERYTHING) -> Doubles:
-        """Per-shopper gradients (shoppers, ...) of each trained parameter, from Opacus' functorch path."""
-        loss = TowerLoss(self.weights, self.vectors, self.log_q, trained)
+        """Per-shopper gradients (shoppers, ...) of each trained parameter, from Opacus' functorch path.
+
+        In double precision, so that a difference is an error of ours.
+        """
+        loss = TowerLoss(self.weights, self.vectors, self.log_q, trained).double()
         module = GradSampleModule(loss, loss_reduction="sum", force_functorch=True, strict=False)
         module(torch.from_numpy(pack(self.examples))).sum().backward()
         return {
