@@ -10,7 +10,6 @@ import numpy as np
 import polars as pl
 
 from model.catalogue import PublicItems, read_public_items
-from model.content import ItemColumns
 from privacy.plan import Trust
 from server.coordination.config import Participants
 from server.registry import ModelVersion
@@ -140,15 +139,3 @@ def trained(
 def catalogue(people: Population) -> PublicItems:
     """The public items of a population."""
     return read_public_items(people.folder / "catalogue.parquet")
-
-
-def public_items(merchants: list[str]) -> PublicItems:
-    """A catalogue with one item per entry, owned by that merchant."""
-    none: list[str | None] = [None] * len(merchants)
-    return PublicItems(
-        item_ids=tuple(f"i{index}" for index in range(len(merchants))),
-        merchant_ids=tuple(merchants),
-        columns=ItemColumns(
-            titles=none, categories=none, brands=none, prices=[None] * len(merchants), descriptions=none
-        ),
-    )

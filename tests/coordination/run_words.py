@@ -1,0 +1,98 @@
+"""The words of one small run, a catalogue to go with them, and nodes that answer honestly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+from numpy.typing import NDArray
+
+from model.catalogue import PublicItems
+from model.content import ItemColumns
+from proto.federation import CONTRIBUTION, DEVICES, EVERYONE, PUBLIC, RECEIPT, TASK, Receipt, Task
+from server.coordination.blocks import triangle
+from server.coordination.config import FederationConfig
+from server.coordination.learner import TRAINED
+
+WORDS: dict[str, Any] = {
+    "run-name": "toy",
+    "catalogue": "/x/catalogue.parquet",
+    "ledger": "/x/ledger.db",
+    "registry": "/x/registry",
+    "checkpoints": "/x/rounds",
+    "participants": "shoppers",
+    "trust": "central",
+    "epsilon": 8,
+    "delta": 1e-6,
+    "rounds": 1,
+    "shoppers": 100,
+    "merchants": 4,
+    "minimum-cohort": 2,
+    "dim": 4,
+    "clock": "seconds",
+    "spent-mu2": 0.0,
+    "linkage": False,
+    "seed": 1,
+    "noise-seed": -1,
+    "timeout": 60.0,
+}
+
+
+def config(folder: Path = Path("/x"), **changes: Any) -> FederationConfig:
+    """The configuration of `WORDS` with its files in `folder` and some words replaced."""
+    words = {key.replace("_", "-"): value for key, value in changes.items()}
+    places = {
+        "ledger": str(folder / "ledger.db"),
+        "registry": str(folder / "registry"),
+        "checkpoints": str(folder / "rounds"),
+    }
+    return FederationConfig.from_run_config({**WORDS, **places, **words})
+
+
+def public_items(merchants: list[str]) -> PublicItems:
+    """A catalogue with one item per entry, owned by that merchant."""
+    none: list[str | None] = [None] * len(merchants)
+    columns = ItemColumns(
+        titles=[f"thing {index % 3}" for index in range(len(merchants))],
+        categories=none,
+        brands=none,
+        prices=[None] * len(merchants),
+        descriptions=none,
+    )
+    names = tuple(f"i{index}" for index in range(len(merchants)))
+    return PublicItems(item_ids=names, merchant_ids=tuple(merchants), columns=columns)
+
+
+def device_parts(message: Message, items: int) -> dict[str, NDArray[np.float64]]:
+    """What a device with an equal share everywhere would send, whatever it is asked for."""
+    stage = Task.from_record(message.content.config_records[TASK]).stage
+    if stage == "counts":
+        return {DEVICES: np.full(items, 1.0)}
+    public = message.content.array_records[PUBLIC]
+    if stage == "gram":
+        return {DEVICES: np.full(triangle(public["head"].numpy().size), 0.5)}
+    return {f"{EVERYONE}/{name}": np.full(public[name].numpy().shape, 0.25) for name in TRAINED}
+
+
+def device(items: int, scale: float = 1.0, participants: int = 1, **receipt: Any) -> Any:
+    """A node's answer with its parts times `scale`; `receipt` replaces fields of an honest receipt."""
+
+    def answer(message: Message) -> RecordDict:
+        task = Task.from_record(message.content.config_records[TASK])
+        words: dict[str, Any] = {
+            "release_id": task.release_id,
+            "stage": task.stage,
+            "round": task.round,
+            "model_hash": task.model_hash,
+            "participants": participants,
+            "refused": "",
+            **receipt,
+        }
+        Receipt.from_record(words)
+        parts = {name: scale * value for name, value in device_parts(message, items).items()}
+        arrays = ArrayRecord({name: Array(value) for name, value in parts.items()})
+        return RecordDict({RECEIPT: ConfigRecord(words), CONTRIBUTION: arrays})
+
+    return answer
