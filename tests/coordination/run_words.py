@@ -76,8 +76,13 @@ def device_parts(message: Message, items: int) -> dict[str, NDArray[np.float64]]
     return {f"{EVERYONE}/{name}": np.full(public[name].numpy().shape, 0.25) for name in TRAINED}
 
 
-def device(items: int, scale: float = 1.0, participants: int = 1, **receipt: Any) -> Any:
-    """A node's answer with its parts times `scale`; `receipt` replaces fields of an honest receipt."""
+def device(
+    items: int, scale: float = 1.0, participants: int = 1, *, as_row: bool = False, **receipt: Any
+) -> Any:
+    """A node's answer with its parts times `scale`; `receipt` replaces fields of an honest receipt.
+
+    `as_row` gives every part one axis too many.
+    """
 
     def answer(message: Message) -> RecordDict:
         task = Task.from_record(message.content.config_records[TASK])
@@ -92,7 +97,8 @@ def device(items: int, scale: float = 1.0, participants: int = 1, **receipt: Any
         }
         Receipt.from_record(words)
         parts = {name: scale * value for name, value in device_parts(message, items).items()}
-        arrays = ArrayRecord({name: Array(value) for name, value in parts.items()})
+        shaped = {name: value[None] if as_row else value for name, value in parts.items()}
+        arrays = ArrayRecord({name: Array(value) for name, value in shaped.items()})
         return RecordDict({RECEIPT: ConfigRecord(words), CONTRIBUTION: arrays})
 
     return answer
