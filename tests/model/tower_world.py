@@ -57,6 +57,9 @@ def random_examples(random: Random, *, shoppers: int, items: int, longest: int =
     targets[np.arange(TARGET_LIMIT) >= random.integers(0, TARGET_LIMIT + 1, shoppers)[:, None]] = -1
     negatives = random.integers(0, items, (shoppers, NEGATIVES))
     negatives[random.random(negatives.shape) < random.random((shoppers, 1))] = -1
+    negatives[
+        (negatives[:, :, None] == targets[:, None, :]).any(axis=2)
+    ] = -1  # own items are never negatives
     histories = random_histories(random, shoppers=shoppers, items=items, longest=longest)
     return Examples(histories, random_moments(random, shoppers), targets, negatives)
 
