@@ -98,7 +98,11 @@ def build_population(
     pseudonyms = _store(folder, keyring, DEVICES, events)
     through_devices = _device_shoppers(pseudonyms, kind)
     others = events.filter(~pl.col("user_id").is_in(list(through_devices)))
-    merchants = _store_merchants(folder, keyring, others) if kind is not Participants.SHOPPERS else ()
+    stored = _store_merchants(folder, keyring, others) if kind is not Participants.SHOPPERS else ()
+    owners = set(items["merchant_id"])
+    merchants = tuple(
+        name for name in stored if name in owners
+    )  # without a catalogue there is nothing to learn
     devices = tuple(sorted(pseudonyms[user] for user in through_devices))
     listed = {"devices": devices, "merchants": merchants}
     (folder / "participants.json").write_text(json.dumps(listed), encoding="utf-8")
