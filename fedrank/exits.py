@@ -16,6 +16,7 @@ FAMILIES: tuple[tuple[str, str, int], ...] = (
     ("evaluation.errors", "EvaluationError", DATA),
     ("server.coordination.aggregate", "CohortTooSmall", FEDERATION),
     ("simulation.errors", "FederationFailed", FEDERATION),
+    ("simulation.errors", "TooFewParticipants", FEDERATION),
     ("simulation.errors", "SimulationError", DATA),
     ("server.coordination.config", "ConfigError", USAGE),
     ("server.errors", "ServerError", DATA),

@@ -91,7 +91,7 @@ def superlink(home: Path) -> Iterator[dict[str, str]]:
         "RAY_USAGE_STATS_ENABLED": "0",
         "PYTHONDONTWRITEBYTECODE": "1",
     }
-    command = [BIN / "flower-superlink", "--insecure", "--simulation", "--isolation", "subprocess"]
+    command = [str(BIN / "flower-superlink"), "--insecure", "--simulation", "--isolation", "subprocess"]
     command += ["--control-api-address", f"127.0.0.1:{control}", "--host", "127.0.0.1", "--port", str(port)]
     with (home / "superlink.log").open("w") as log:
         process = subprocess.Popen(
