@@ -1,25 +1,24 @@
 """Local private training with Opacus: under trust `local` only a noised update leaves a participant.
 
-One Opacus sample is one shopper. Opacus computes and clips the per-shopper gradients; the noise comes from the
-same source as every other release (`privacy.mechanism`), since Opacus' secure mode needs a package that is no
-longer kept. Every shopper takes part in every step, so a step is one Gaussian release and the ledger's price
-is exact without subsampling.
+One Opacus sample is one shopper. The gradient samples are the closed form of `model.gradient`, which a test holds
+equal to those of Opacus' own GradSampleModule; Opacus' optimiser clips and sums them and takes the steps. The
+noise comes from the same source as every other release (`privacy.mechanism`), since Opacus' secure mode needs a
+package that is no longer kept. Every shopper takes part in every step, so a step is one Gaussian release and the
+ledger's price is exact without subsampling.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from opacus import GradSampleModule
 from opacus.optimizers import DPOptimizer
 
+from model.gradient import ITEM_VECTORS, cohort_gradient
 from model.sampling import Examples
 from model.schema import Weights
-from model.torch_tower import TowerLoss, pack
 from privacy.mechanism import GaussianSum
 
 LOCAL_LEARNING_RATE = 0.1
@@ -30,10 +29,12 @@ CHUNK = 256
 class NoisedByMechanism(DPOptimizer):
     """Opacus' optimiser with noise from our mechanism instead of torch's seeded generator."""
 
-    def __init__(self, module: GradSampleModule, mechanism: GaussianSum, expected_batch: int) -> None:
+    def __init__(
+        self, parameters: dict[str, torch.nn.Parameter], mechanism: GaussianSum, expected_batch: int
+    ) -> None:
         """Clip to the mechanism's norm and divide by a public expected number of shoppers."""
         super().__init__(
-            torch.optim.SGD(module.parameters(), lr=LOCAL_LEARNING_RATE),
+            torch.optim.SGD(parameters.values(), lr=LOCAL_LEARNING_RATE),
             noise_multiplier=mechanism.noise_multiplier,
             max_grad_norm=mechanism.clipping_norm,
             expected_batch_size=expected_batch,
@@ -41,7 +42,7 @@ class NoisedByMechanism(DPOptimizer):
         )
         self._mechanism = mechanism
         self.released: dict[str, NDArray[np.float64]] = {}
-        self._names = {id(p): name.removeprefix("_module.") for name, p in module.named_parameters()}
+        self._names = {id(parameter): name for name, parameter in parameters.items()}
 
     def add_noise(self) -> None:
         """Release the clipped sum of every parameter; what is released is also what is sent."""
@@ -70,22 +71,30 @@ def local_update(
         mechanism: clipping norm and noise of every single step.
         expected_batch: public constant that scales the local steps; never the true number of shoppers.
     """
-    loss = TowerLoss(weights, vectors, log_q, trained)
-    module = GradSampleModule(loss, loss_reduction="sum", force_functorch=True, strict=False)
-    optimiser = NoisedByMechanism(module, mechanism, expected_batch)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Full backward hook is firing")  # examples have no gradient
-        for step in range(steps):
-            _step(module, optimiser, torch.from_numpy(pack(examples_of_step(step))))
+    start = {**weights, ITEM_VECTORS: vectors}
+    parameters = {name: torch.nn.Parameter(torch.from_numpy(start[name].copy())) for name in sorted(trained)}
+    optimiser = NoisedByMechanism(parameters, mechanism, expected_batch)
+    for step in range(steps):
+        now = {**start, **{name: value.detach().numpy() for name, value in parameters.items()}}
+        _step(optimiser, parameters, now, examples_of_step(step), log_q)
     return {name: (total / steps).astype(np.float32) for name, total in optimiser.released.items()}
 
 
-def _step(module: GradSampleModule, optimiser: NoisedByMechanism, packed: torch.Tensor) -> None:
+def _step(
+    optimiser: NoisedByMechanism,
+    parameters: dict[str, torch.nn.Parameter],
+    weights: Weights,
+    examples: Examples,
+    log_q: NDArray[np.float64],
+) -> None:
     """Make one DP-SGD step over all shoppers, in chunks that add up before the noise is drawn once."""
-    chunks = torch.split(packed, CHUNK)
-    for number, chunk in enumerate(chunks):
-        optimiser.zero_grad()
-        optimiser.signal_skip_step(do_skip=number + 1 < len(chunks))
-        module(chunk).sum().backward()
+    starts = range(0, max(len(examples), 1), CHUNK)
+    for start in starts:
+        chunk = examples.select(np.arange(start, min(start + CHUNK, len(examples))))
+        gradient = cohort_gradient(weights, weights[ITEM_VECTORS], chunk, log_q)
+        for name, each in gradient.per_shopper(frozenset(parameters)).items():
+            sample = torch.from_numpy(each).reshape(len(chunk), *parameters[name].shape)
+            parameters[name].grad_sample = sample  # type: ignore[attr-defined]  # Opacus reads it here
+        optimiser.signal_skip_step(do_skip=start != starts[-1])
         optimiser.step()
-    optimiser.zero_grad()
+        optimiser.zero_grad()

@@ -73,6 +73,15 @@ class CohortGradient:
         squares = _row_dots(a, a) * (u * u).sum(1) + _row_dots(b, b) * (gr * gr).sum(1)
         return np.asarray(squares + 2.0 * _row_dots(a, b) * (u * gr).sum(1)).clip(min=0.0)
 
+    def per_shopper(self, trained: frozenset[str]) -> dict[str, Array]:
+        """Return each shopper's gradient of each trained parameter, unfolded: (shoppers, size or rows, dim)."""
+        each = {name: self.small[name] for name in trained & self.small.keys()}
+        if ITEM_VECTORS in trained:
+            each[ITEM_VECTORS] = _outer(self.alpha, self.u) + _outer(self.beta, self.gr)
+        if "context" in trained:
+            each["context"] = _unfolded_context(self.codes, self.r)
+        return each
+
     def weighted_sum(self, weights: NDArray[np.float64], trained: frozenset[str]) -> dict[str, Array]:
         """Return the sum over shoppers of weight times gradient, for each trained parameter."""
         w = weights.astype(np.float32)[:, None]
@@ -184,6 +193,19 @@ def _scatter_context(codes: NDArray[np.int64], values: Array) -> Array:
         (np.ones(len(rows), np.float32), (codes[rows, places], rows)), shape=(CONTEXT_ROWS, len(values))
     )
     return np.asarray(pick @ values, dtype=np.float32)
+
+
+def _unfolded_context(codes: NDArray[np.int64], values: Array) -> Array:
+    """Return the context table's gradient of each shopper, (shoppers, CONTEXT_ROWS, dim)."""
+    table = np.zeros((len(codes), CONTEXT_ROWS, values.shape[1]), dtype=np.float32)
+    rows, places = np.nonzero(codes >= 0)
+    np.add.at(table, (rows, codes[rows, places]), values[rows])
+    return table
+
+
+def _outer(factor: sp.csr_matrix, vectors: Array) -> Array:
+    """Return the outer product of matching rows, (shoppers, items, dim)."""
+    return np.asarray(factor.toarray()[:, :, None] * vectors[:, None, :], dtype=np.float32)
 
 
 def _row_dots(a: sp.csr_matrix, b: sp.csr_matrix) -> NDArray[np.float64]:

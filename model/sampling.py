@@ -41,6 +41,12 @@ class Examples:
         """Return the number of shoppers."""
         return len(self.targets)
 
+    def select(self, shoppers: NDArray[np.int64]) -> Examples:
+        """Return the examples of the given rows, in that order."""
+        moments = Moments(self.moments.times[shoppers], self.moments.codes[shoppers])
+        histories = self.histories.select(shoppers)
+        return Examples(histories, moments, self.targets[shoppers], self.negatives[shoppers])
+
 
 def mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """Return a well mixed 64-bit hash of each value (SplitMix64, Steele et al. 2014)."""
