@@ -72,10 +72,11 @@ def test_items_that_left_the_catalogue_and_unknown_kinds_are_left_out(store: Eve
     """The shopper stays, with an empty history if nothing else is known of it, so that rows never shift."""
     put(store, (ANNA, "gone", "view", 1), (ANNA, "mug", "impression", 2))
     put(store, (BERTA, "gone", "view", 1), (BERTA, "pot", "view", 2), (BERTA, "pot", "hovered", 3))
+    put(store, (CLARA, "gone", "purchase", 1))
     shoppers = load_shoppers(store, INDEX, None)
-    assert shoppers.pseudonyms == (ANNA, BERTA)
-    assert lists(shoppers) == [[], [(2, "view", 2)]]
-    assert len(shoppers.keys) == 2
+    assert shoppers.pseudonyms == (ANNA, BERTA, CLARA)
+    assert lists(shoppers) == [[], [(2, "view", 2)], []]
+    assert len(shoppers.keys) == 3
 
 
 def test_a_store_without_events_has_no_shoppers(store: EventStore) -> None:

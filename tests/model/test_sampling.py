@@ -220,6 +220,16 @@ def test_every_moment_is_equally_likely_however_much_happened_at_it() -> None:
     assert stats.chisquare(seen, shoppers * np.array([1, 3, 1]) / 5).pvalue < SURELY
 
 
+def test_shoppers_of_one_moment_keep_their_own() -> None:
+    """A shopper's only moment counts even where the shopper before it was last seen at the very same second."""
+    examples = examples_of(
+        histories_of([(4, "view", 3), (5, "view", 8)], [(6, "view", 8)], [], [(7, "view", 8)]),
+        np.arange(4, dtype=np.uint64),
+    )
+    assert examples.targets[1:, 0].tolist() == [6, -1, 7]
+    assert examples.moments.times[1:].tolist() == [8, -1, 8]
+
+
 @pytest.mark.parametrize("times", [(0, 1, 2), (-9, -5, -1)])
 def test_a_moment_at_time_zero_or_before_1970_counts_like_any_other(times: tuple[int, int, int]) -> None:
     """Positions count from 0 where the data have no clock, and old records may lie before 1970."""

@@ -178,6 +178,13 @@ def test_large_budgets_approach_half_of_mu_squared() -> None:
     assert t == pytest.approx(norm.isf(1e-6), rel=1e-3)
 
 
+def test_a_delta_near_one_has_an_epsilon_too() -> None:
+    """Far out on the other tail: epsilon = mu^2 / 2 - t mu where only 1e-12 of the mass lies beyond t."""
+    mu = 1000.0
+    t = mu / 2 - epsilon_of(mu, 1 - 1e-12) / mu
+    assert t == pytest.approx(norm.isf(1e-12), rel=1e-3)
+
+
 def test_no_release_costs_nothing() -> None:
     """mu 0 is perfect privacy; a mu whose total variation is below delta has epsilon 0."""
     assert delta_of(0.0, 1.0) == 0.0
