@@ -1,0 +1,140 @@
+"""What a participant answers: once per release, under its own noise, for its own part only."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from federation_world import place, population, settings
+from flwr.app import ConfigRecord, Message, RecordDict
+from scipy import stats
+
+from client import work
+from client.app import app as client_app
+from client.cohort import Home, cohort_at
+from client.shoppers import _arrays
+from client.store_reading import empty_columns
+from privacy.ledger import Ledger
+from proto.federation import CONTRIBUTION, RECEIPT, TASK, Receipt, Task
+from server.coordination.config import Participants
+from simulation.federated import run_config_of
+from simulation.grid import FIRST_NODE, InProcessGrid
+
+
+def task_of(people: Any, folder: Path, **changes: Any) -> Task:
+    """The question of a counts round under local trust."""
+    words: dict[str, Any] = {
+        "release_id": "toy/x/1-counts",
+        "stage": "counts",
+        "round": 1,
+        "model_hash": "h",
+        "trust": "local",
+        "clipping_norm": 1.0,
+        "noise_multiplier": 2.0,
+        "mu2": 0.25,
+        "cap_mu2": 10.0,
+        "steps": 1,
+        "expected_shoppers": 30,
+        "clock": True,
+        "seed": 0,
+        "noise_seed": -1,
+    }
+    return Task(**{**words, **changes})
+
+
+def asked(people: Any, folder: Path, task: Task) -> Message:
+    """What the participants of the only node answer."""
+    config = run_config_of(people, settings(), place(folder))
+    grid = InProcessGrid(client_app, nodes=1, run_config=config)
+    content = RecordDict({TASK: ConfigRecord(dict(task.to_record()))})
+    (answer,) = grid.send_and_receive([Message(content, FIRST_NODE, f"train.{task.stage}", group_id="1")])
+    return answer
+
+
+@pytest.mark.parametrize("trust", ["local", "central"])
+def test_a_repeated_question_is_refused(tmp_path: Path, trust: str) -> None:
+    """A second answer under fresh noise would be a second release at the price of one."""
+    people = population(tmp_path)
+    first = asked(people, tmp_path, task_of(people, tmp_path, trust=trust))
+    assert CONTRIBUTION in first.content
+    again = asked(people, tmp_path, task_of(people, tmp_path, trust=trust))
+    receipt = Receipt.from_record(again.content.config_records[RECEIPT])
+    assert "answered before" in receipt.refused
+    assert receipt.participants == 0
+    assert CONTRIBUTION not in again.content
+    assert people.spent_mu2(Ledger.open(place(tmp_path).ledger)) == 0.25
+
+
+def test_the_same_release_under_another_price_is_refused(tmp_path: Path) -> None:
+    """A coordinator cannot ask for the same release with less noise."""
+    people = population(tmp_path)
+    asked(people, tmp_path, task_of(people, tmp_path))
+    again = asked(people, tmp_path, task_of(people, tmp_path, noise_multiplier=0.1, mu2=100.0, cap_mu2=1e6))
+    assert "other parameters" in Receipt.from_record(again.content.config_records[RECEIPT]).refused
+    assert CONTRIBUTION not in again.content
+
+
+@pytest.mark.parametrize("kind", [Participants.MERCHANTS, Participants.SHOPPERS])
+def test_local_noise_has_the_planned_deviation(tmp_path: Path, kind: Participants) -> None:
+    """A merchant's counts bear one participant's noise, a cohort's of devices that of all; no other deviation."""
+    people = population(tmp_path, kind)
+    home = Home(population=str(people.folder), ledger=str(tmp_path / "ledger.db"), node=0, nodes=1)
+    cohort = cohort_at(home)
+    noise = []
+    for seed in range(40):
+        task = task_of(people, tmp_path, noise_seed=seed)
+        for unit in cohort.units:
+            exact = work.counts(replace(task, trust="central"), unit, {}, len(cohort.catalogue))
+            noisy = work.counts(task, unit, {}, len(cohort.catalogue))
+            noise.append((noisy - exact) / (2.0 * np.sqrt(unit.participants)))
+    values = np.concatenate(noise)
+    assert values.size == 40 * 60
+    assert stats.kstest(values, "norm").pvalue > 1e-4
+    assert abs(np.mean(values**2) - 1.0) < 0.12  # its deviation is sqrt(2 / 2400) = 0.029
+    for wrong in (0.9, 1.1):
+        assert abs(np.mean((wrong * values) ** 2) - 1.0) > 0.12
+
+
+def test_participants_that_add_their_own_noise_are_never_asked_by_a_seed_of_the_others(
+    tmp_path: Path,
+) -> None:
+    """Seeded local noise differs between merchants and between rounds, or it would cancel or add up."""
+    people = population(tmp_path, Participants.MERCHANTS)
+    home = Home(population=str(people.folder), ledger=str(tmp_path / "ledger.db"), node=0, nodes=1)
+    drawn = {
+        work.local_mechanism(task_of(people, tmp_path, noise_seed=1, round=number), unit).noise.normal(1)[0]
+        for unit in cohort_at(home).units
+        for number in (1, 2, 3)
+    }
+    assert len(drawn) == 3 * len(people.merchants)
+
+
+def test_an_event_of_an_unknown_kind_is_left_out() -> None:
+    """A newer version's kind of event does not stop this version."""
+    columns = empty_columns()
+    rows = [("a" * 32, "i1", "purchase", 5), ("a" * 32, "i2", "teleport", 6), ("b" * 32, "i1", "teleport", 7)]
+    for shopper, item, kind, time in rows:
+        columns.shopper.append(shopper)
+        columns.item_id.append(item)
+        columns.kind.append(kind)
+        columns.timestamp.append(time)
+    shoppers = _arrays(columns, {"i1": 0, "i2": 1})
+    assert len(shoppers) == 2
+    np.testing.assert_array_equal(shoppers.histories.indptr, [0, 1, 1])
+    np.testing.assert_array_equal(shoppers.liked[1], [0])
+
+
+def test_the_stores_never_hold_a_contribution_of_others(tmp_path: Path) -> None:
+    """A node's context names only its own part of the population."""
+    people = population(tmp_path, Participants.BOTH)
+    homes = [
+        Home(population=str(people.folder), ledger=str(tmp_path / "l.db"), node=n, nodes=3) for n in range(3)
+    ]
+    units = [unit for home in homes for unit in cohort_at(home).units]
+    devices = [name for unit in units if unit.part == "devices" for name in unit.shoppers.pseudonyms]
+    assert sorted(devices) == sorted(people.devices)
+    assert sorted(unit.holder for unit in units if unit.part != "devices") == list(people.merchants)
+    assert sum(cohort_at(home).participants for home in homes) == people.participants
