@@ -223,6 +223,19 @@ def test_a_device_and_a_merchant_send_the_same_first_step() -> None:
         np.testing.assert_allclose(at_merchant[name], value, atol=2e-5, err_msg=name)
 
 
+def test_no_two_local_steps_look_at_the_same_moments() -> None:
+    """Two steps of round 3 use the draws of rounds 6 and 7, so that no step of any round repeats another."""
+    unit, public = devices(random_shoppers(12, 15)), Model(12).public()
+    local = task(trust=Trust.LOCAL, steps=2, noise_multiplier=1e-9)
+    found = work.gradient(local, unit, public, ITEMS)
+    by_hand = added([work.gradient(task(round=number), unit, public, ITEMS) for number in (6, 7)])
+    for name, value in by_hand.items():
+        np.testing.assert_allclose(found[name], value / 2, atol=1e-5, err_msg=name)
+    assert not np.allclose(
+        found["gain"], work.gradient(task(round=6), unit, public, ITEMS)["gain"], atol=1e-3
+    )
+
+
 @pytest.mark.parametrize("trust", list(Trust))
 def test_a_unit_without_shoppers_answers_every_stage(trust: Trust) -> None:
     """Zeros, or under local trust noise: nobody can tell from the answer that nobody was there."""
