@@ -19,3 +19,7 @@ class ProtocolError(EvaluationError):
 
 class ReportError(EvaluationError):
     """A report breaks the contract that machines read."""
+
+
+class SettingsError(EvaluationError):
+    """A setting of an experiment lies outside its bounds."""

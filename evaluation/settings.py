@@ -9,11 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evaluation.errors import SettingsError
 from evaluation.protocol import Protocol
 from evaluation.split import SplitKind
+from privacy.accountant import mu_of
 from privacy.plan import Trust
 from server.coordination.config import Participants
 from simulation.data import Mapping
+
+ANY_DELTA = 1e-5
+"""Stands in for a delta that is not known before the data are read; only epsilon is checked with it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +52,19 @@ class ExperimentSettings:
     curve: tuple[float, ...]
     devices_per_message: int
     dim: int
+
+    def __post_init__(self) -> None:
+        """Refuse an impossible budget or size before any data are read.
+
+        Raises:
+            BudgetError, SettingsError: name the value and its bound.
+        """
+        mu_of(self.epsilon, ANY_DELTA if self.delta is None else self.delta)
+        for name, low in (("rounds", 0), ("minimum_cohort", 1), ("devices_per_message", 1), ("dim", 1)):
+            if getattr(self, name) < low:
+                raise SettingsError(
+                    f"{name.replace('_', '-')} is {getattr(self, name)}; it must be at least {low}"
+                )
 
     @property
     def ledger_url(self) -> str:

@@ -13,6 +13,7 @@ UNEXPECTED, USAGE, DATA, BUDGET, UNREACHABLE, FEDERATION, INTERRUPTED = 1, 2, 3,
 
 FAMILIES: tuple[tuple[str, str, int], ...] = (
     ("simulation.data.errors", "DataError", DATA),
+    ("evaluation.errors", "SettingsError", USAGE),
     ("evaluation.errors", "EvaluationError", DATA),
     ("server.coordination.aggregate", "CohortTooSmall", FEDERATION),
     ("simulation.errors", "FederationFailed", FEDERATION),

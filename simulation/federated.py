@@ -20,6 +20,8 @@ RunConfig = dict[str, str | int | float | bool]
 
 DEVICES_PER_MESSAGE = 512
 MERCHANTS_PER_MESSAGE = 16
+LONGEST_RUN_NAME = 60
+"""The run's name begins every release id, which the ledger bounds to 200 characters."""
 SYSTEM_ENTROPY = -1
 
 
@@ -73,7 +75,7 @@ def run_config_of(
     """Return Flower's run configuration; `flwr run . --run-config` takes the same words."""
     shoppers = len(population.devices) + len(population.merchants_per_shopper)
     return {
-        "run-name": place.name,
+        "run-name": place.name[:LONGEST_RUN_NAME],
         "population": str(population.folder),
         "catalogue": str(population.folder / "catalogue.parquet"),
         "ledger": place.ledger,

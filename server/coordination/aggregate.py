@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -29,10 +30,12 @@ class RoundSum:
     Attributes:
         task: what was asked.
         shapes: of each part that an answer may hold.
+        largest: bound on an entry that bounded shares of all shoppers can reach.
     """
 
     task: Task
     shapes: Mapping[str, tuple[int, ...]]
+    largest: float = math.inf
     totals: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     participants: int = 0
     refused: list[str] = field(default_factory=list)
@@ -91,3 +94,7 @@ class RoundSum:
             )
         if not np.isfinite(value).all():
             raise RefusedContribution(f"part {name!r} holds NaN or infinite values")
+        if np.abs(value).max(initial=0.0) > self.largest:
+            raise RefusedContribution(
+                f"part {name!r} holds a value above {self.largest:.4g}, more than all shares add to"
+            )

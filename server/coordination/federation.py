@@ -24,6 +24,9 @@ from server.coordination.learner import TRAINED, Learner
 
 log = logging.getLogger("fedrank.coordination")
 
+NOISE_REACH = 20.0
+"""Standard deviations that normal noise does not pass."""
+
 Shapes = dict[str, tuple[int, ...]]
 Totals = dict[str, NDArray[np.float64]]
 
@@ -110,13 +113,19 @@ class Federation:
     def _round(self, stage: Stage, number: int, shapes: Shapes, public: PublicArrays) -> tuple[Task, Totals]:
         """Ask the cohort, close the sum at the minimum cohort, and reserve the release before noise is drawn."""
         task = self._task(stage, number, public_hash(public))
-        round_sum = RoundSum(task=task, shapes=shapes)
+        round_sum = RoundSum(task=task, shapes=shapes, largest=self._largest(stage))
         collect(self._grid, round_sum, public, self._config.timeout)
         for reason in sorted(set(round_sum.refused)):
             log.warning("round %d (%s): %s", number, stage, reason)
         totals = round_sum.closed(self._config.minimum_cohort)
         self._account.reserve(task)
         return task, {name: totals.get(name, np.zeros(shape)) for name, shape in shapes.items()}
+
+    def _largest(self, stage: Stage) -> float:
+        """Return what no honest entry passes: every share at full length, and the noise of trust `local`."""
+        shares = self._plan.of(stage).clipping_norm * self._config.shoppers * self._config.merchants
+        noise = self._releaser.noise_std(stage) if self._plan.trust is Trust.LOCAL else 0.0
+        return shares + NOISE_REACH * noise * float(np.sqrt(self._config.merchants))
 
     def _finish(self, task: Task) -> None:
         """Commit the release and keep what it taught."""
