@@ -239,3 +239,14 @@ def test_a_pickled_answer_is_never_executed() -> None:
     round_sum = collected(answer(RECORD, Array("object", (1,), "numpy.ndarray", objects)))
     assert "cannot be read (ValueError)" in round_sum.refused[0]
     assert round_sum.participants == 0
+
+
+def test_an_entry_beyond_all_bounded_shares_is_refused() -> None:
+    """Finite but impossible: no honest cohort reaches it; what all shares can reach is added."""
+    round_sum = RoundSum(task=TASK, shapes=SHAPES, largest=100.0)
+    round_sum.add(GOOD, {"devices": np.array([0.0, 1e38, 0.0, 0.0])})
+    round_sum.add(GOOD, {"devices": np.array([0.0, 0.0, -100.1, 0.0])})
+    assert round_sum.participants == 0
+    assert all("more than all shares add to" in reason for reason in round_sum.refused)
+    round_sum.add(GOOD, {"devices": np.full(4, -100.0)})
+    assert round_sum.participants == GOOD.participants

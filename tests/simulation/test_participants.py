@@ -77,6 +77,16 @@ def test_the_same_release_under_another_price_is_refused(tmp_path: Path) -> None
     assert CONTRIBUTION not in again.content
 
 
+@pytest.mark.parametrize(("price", "steps"), [(0.2499, 1), (0.25, 2), (0.0, 1), (float("nan"), 1)])
+def test_a_price_below_the_cost_of_the_noise_is_refused(tmp_path: Path, price: float, steps: int) -> None:
+    """Noise of two clipping norms costs a quarter per step; a lower price would hide what was spent."""
+    people = population(tmp_path)
+    answer = asked(people, tmp_path, task_of(people, tmp_path, mu2=price, steps=steps))
+    assert "is priced at" in Receipt.from_record(answer.content.config_records[RECEIPT]).refused
+    assert CONTRIBUTION not in answer.content
+    assert people.spent_mu2(Ledger.open(place(tmp_path).ledger)) == 0.0
+
+
 @pytest.mark.parametrize("kind", [Participants.MERCHANTS, Participants.SHOPPERS])
 def test_local_noise_has_the_planned_deviation(tmp_path: Path, kind: Participants) -> None:
     """A merchant's counts bear one participant's noise, a cohort's of devices that of all; no other deviation."""
