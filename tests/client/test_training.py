@@ -6,7 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
+from opacus import GradSampleModule
+from opacus.optimizers import DPOptimizer
 from scipy import stats
 from shopper_world import (
     DAY,
@@ -26,6 +29,7 @@ from client.training import CHUNK, LOCAL_LEARNING_RATE, local_update
 from model.gradient import ITEM_VECTORS
 from model.sampling import Examples
 from model.schema import Weights
+from model.torch_tower import TowerLoss, pack
 from privacy.mechanism import GaussianSum, SeededNoise
 
 Update = dict[str, NDArray[np.float32]]
@@ -90,6 +94,39 @@ def test_the_size_of_a_chunk_changes_nothing(chunk: int, monkeypatch: pytest.Mon
     whole = updated(model, shoppers, steps=2)
     monkeypatch.setattr(training, "CHUNK", chunk)
     assert_same(updated(model, shoppers, steps=2), whole)
+
+
+def stepped_by_opacus(
+    model: Model, shoppers: Shoppers, trained: frozenset[str], steps: int, expected_batch: int
+) -> Update:
+    """The mean clipped sum over steps of plain Opacus: its own GradSampleModule and optimiser, without noise."""
+    loss = TowerLoss(model.weights, model.vectors, model.log_q, trained)
+    module = GradSampleModule(loss, loss_reduction="sum", force_functorch=True, strict=False)
+    optimiser = DPOptimizer(
+        torch.optim.SGD(module.parameters(), lr=LOCAL_LEARNING_RATE),
+        noise_multiplier=0.0,
+        max_grad_norm=NORM,
+        expected_batch_size=expected_batch,
+    )
+    total: dict[str, NDArray[np.float64]] = {}
+    for step in range(steps):
+        optimiser.zero_grad()
+        module(torch.from_numpy(pack(model.examples(shoppers, round_number=step)))).sum().backward()
+        optimiser.step()
+        for name, parameter in module.named_parameters():
+            summed = parameter.summed_grad.double().numpy().copy()
+            total[name.removeprefix("_module.")] = total.get(name.removeprefix("_module."), 0.0) + summed
+    return {name: np.asarray(value / steps, dtype=np.float32) for name, value in total.items()}
+
+
+@pytest.mark.filterwarnings("ignore:Full backward hook is firing")
+@pytest.mark.parametrize("trained", [TRAINED, EVERYTHING])
+@pytest.mark.parametrize("steps", [1, 3])
+def test_local_steps_are_those_of_plain_opacus(steps: int, trained: frozenset[str]) -> None:
+    """Per-sample gradients, clipping, scaling and steps agree with Opacus' own, one sample being one shopper."""
+    model, shoppers = Model(2), random_shoppers(4, 25)
+    expected = stepped_by_opacus(model, shoppers, trained, steps, expected_batch=3)
+    assert_same(updated(model, shoppers, trained=trained, steps=steps, expected_batch=3), expected)
 
 
 def stepped_by_hand(model: Model, shoppers: Shoppers, steps: int, expected_batch: int) -> Update:

@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 from opacus import GradSampleModule
 from tower_world import (
     Vectors,
-    one_shopper,
     random_examples,
     random_log_q,
     random_vectors,
     random_weights,
 )
 
-from model.features import AGE_BUCKETS, DAY, POSITION_BUCKETS, Histories
+from model.features import AGE_BUCKETS, DAY, POSITION_BUCKETS
 from model.gradient import ITEM_VECTORS, CohortGradient, cohort_gradient
 from model.sampling import Examples
 from model.schema import Weights
@@ -104,8 +103,12 @@ def test_every_shopper_has_the_gradient_that_opacus_gives_it(world: World, chose
     ours, theirs = world.closed_form(), world.opacus()
     shopper = chosen % len(world.examples)
     alone = ours.weighted_sum(np.eye(len(world.examples))[shopper], EVERYTHING)
+    each = ours.per_shopper(EVERYTHING)
+    assert each.keys() == theirs.keys()
     for name in EVERYTHING:
         np.testing.assert_allclose(alone[name], theirs[name][shopper], rtol=1e-5, atol=1e-5, err_msg=name)
+        assert each[name].shape == theirs[name].shape and each[name].dtype == np.float32
+        np.testing.assert_allclose(each[name], theirs[name], rtol=1e-5, atol=1e-5, err_msg=name)
 
 
 @pytest.mark.parametrize("name", sorted(EVERYTHING))
@@ -117,6 +120,7 @@ def test_the_norm_counts_exactly_the_trained_parameters(name: str) -> None:
     np.testing.assert_allclose(ours.squared_norms(trained), squared_norms(theirs), rtol=1e-4, atol=1e-9)
     assert ours.squared_norms(trained).max() > 0
     assert ours.weighted_sum(np.ones(len(world.examples)), trained).keys() == trained
+    assert ours.per_shopper(trained).keys() == trained
 
 
 def slow_loss(
@@ -165,7 +169,7 @@ def test_the_gradient_is_the_slope_of_the_documented_loss(seed: int) -> None:
     at = {name: world.weights[name].astype(np.float64) for name in (*PARAMETERS, "item_bias")}
     at[ITEM_VECTORS] = world.vectors.astype(np.float64)
     for shopper in range(5):
-        example = one_shopper(world.examples, shopper)
+        example = world.examples.select(np.array([shopper]))
         alone = ours.weighted_sum(np.eye(5)[shopper], EVERYTHING)
 
         def loss(values: Doubles, example: Examples = example) -> float:
@@ -209,15 +213,7 @@ def test_who_has_no_target_has_no_gradient_and_no_loss() -> None:
 def test_a_cohort_of_nobody_adds_nothing() -> None:
     """An empty cohort gives zero sums of the right shapes, so that a participant without shoppers can answer."""
     world = World(5, shoppers=3)
-    nobody = np.zeros(0, dtype=np.int64)
-    examples, moments = world.examples, world.examples.moments
-    world.examples = Examples(
-        examples.histories.select(nobody),
-        type(moments)(moments.times[:0], moments.codes[:0]),
-        examples.targets[:0],
-        examples.negatives[:0],
-    )
-    assert isinstance(world.examples.histories, Histories)
+    world.examples = world.examples.select(np.zeros(0, dtype=np.int64))
     total = world.closed_form().weighted_sum(np.zeros(0), EVERYTHING)
     assert {name: value.shape for name, value in total.items()} == {
         name: (world.vectors if name == ITEM_VECTORS else world.weights[name]).shape for name in EVERYTHING

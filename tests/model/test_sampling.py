@@ -69,6 +69,20 @@ def test_a_shopper_gets_the_same_example_in_any_cohort(
     assert part.histories.items.tolist() == whole.histories.select(chosen).items.tolist()
 
 
+@given(cohorts, st.data())
+def test_selected_examples_are_those_of_the_rows(histories: Histories, data: st.DataObject) -> None:
+    """Any rows in any order: history, moment, targets and negatives stay together."""
+    examples = examples_of(histories, keys_of(np.random.default_rng(1), len(histories)))
+    rows = np.array(data.draw(st.lists(st.integers(0, len(histories) - 1), max_size=5)), dtype=np.int64)
+    chosen = examples.select(rows)
+    assert len(chosen) == len(rows)
+    np.testing.assert_array_equal(chosen.targets, examples.targets[rows])
+    np.testing.assert_array_equal(chosen.negatives, examples.negatives[rows])
+    np.testing.assert_array_equal(chosen.moments.times, examples.moments.times[rows])
+    np.testing.assert_array_equal(chosen.moments.codes, examples.moments.codes[rows])
+    np.testing.assert_array_equal(chosen.histories.times, examples.histories.select(rows).times)
+
+
 def test_another_seed_round_or_shopper_draws_anew() -> None:
     """No two of the three streams agree in more draws than chance allows."""
     keys = np.array([1, 2], dtype=np.uint64)

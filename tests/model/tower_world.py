@@ -78,10 +78,3 @@ def random_vectors(random: Random, *, items: int, dim: int) -> Vectors:
 def random_log_q(random: Random, items: int) -> NDArray[np.float64]:
     """Log probabilities of a skewed popularity."""
     return np.asarray(np.log(random.dirichlet(np.full(items, 0.5)) + 1e-6))
-
-
-def one_shopper(examples: Examples, shopper: int) -> Examples:
-    """The example of one shopper alone."""
-    row = np.array([shopper])
-    moments = Moments(examples.moments.times[row], examples.moments.codes[row])
-    return Examples(examples.histories.select(row), moments, examples.targets[row], examples.negatives[row])
