@@ -44,6 +44,7 @@ from simulation.federated import (
 )
 from simulation.linkage import released_linkage
 from simulation.population import Population, build_population, place_keys
+from simulation.staging import install, new_stage, sole_spender
 
 CURVE_METRIC = "ndcg@10"
 REJECTED_FILE = "rejected-rows.csv"
@@ -86,7 +87,9 @@ class Experiment:
         cut = split(dataset, settings.split or choose(dataset), seed=settings.seed)
         watch.begin("encrypting every participant's events", 1)
         place_keys(settings.out, settings.ledger_url)
-        population = build_population(settings.out, dataset.items, cut.train, settings.participants)
+        population = build_population(
+            new_stage(settings.out), dataset.items, cut.train, settings.participants
+        )
         federation = FederationSettings(
             participants=settings.participants,
             trust=settings.trust,
@@ -106,23 +109,31 @@ class Experiment:
             dataset=dataset,
             split=cut,
             population=population,
-            catalogue=read_public_items(settings.out / "catalogue.parquet"),
+            catalogue=read_public_items(population.folder / "catalogue.parquet"),
             federation=federation,
         )
 
     def release(self) -> Released:
         """Train and promote the model that leaves the run, charged to the shoppers' accounts."""
+        with sole_spender(self.settings.out / "keys"):
+            return self._release()
+
+    def _release(self) -> Released:
+        """Plan, take the run folder over, release; the plan comes first, so that a refusal changes nothing."""
         place = Place(
             name=self.dataset.name,
             registry=self.settings.out / "registry",
             ledger=self.settings.ledger_url,
             checkpoints=self.settings.out / "rounds",
         )
+        ledger = Ledger.open(self.settings.ledger_url)
+        spent = self.population.spent_mu2(ledger)
+        staged = run_config_of(self.population, self.federation, place, spent)
+        plan = plan_before(staged, self.population.participants)
+        self.population = install(self.population, self.settings.out)
         for old in place.checkpoints.glob("*.safetensors"):
             old.unlink()
-        ledger = Ledger.open(self.settings.ledger_url)
-        run_config = run_config_of(self.population, self.federation, place, self.population.spent_mu2(ledger))
-        plan = plan_before(run_config, self.population.participants)
+        run_config = run_config_of(self.population, self.federation, place, spent)
         merchants_p95 = self._linkage(plan, ledger)
         before = time.process_time()
         version = self._train(self.federation, place, run_config, f"training {self._words(plan)}")
@@ -174,6 +185,8 @@ class Experiment:
             return []
         points = {released.plan.total_epsilon(): value}
         for epsilon in self.settings.curve:
+            if any(math.isclose(epsilon, other, rel_tol=1e-6) for other in points):
+                continue
             words = f"simulating epsilon {epsilon:g} for the chart"
             version = self._aside(replace(self.federation, epsilon=epsilon), words)
             points[epsilon] = evaluate("curve", self.scorer(version), self.split, ks=(10,)).mean(CURVE_METRIC)

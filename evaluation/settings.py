@@ -12,11 +12,13 @@ from typing import Any
 from evaluation.errors import SettingsError
 from evaluation.protocol import Protocol
 from evaluation.split import SplitKind
-from privacy.accountant import mu_of
+from privacy.accountant import BudgetError, mu_of
 from privacy.plan import Trust
 from server.coordination.config import Participants
 from simulation.data import Mapping
 
+MOST_ROUNDS = 10_000
+LOWEST = {"rounds": 0, "minimum_cohort": 1, "devices_per_message": 1, "dim": 1, "seed": 0, "noise_seed": 0}
 ANY_DELTA = 1e-5
 """Stands in for a delta that is not known before the data are read; only epsilon is checked with it."""
 
@@ -57,11 +59,16 @@ class ExperimentSettings:
         """Refuse an impossible budget or size before any data are read.
 
         Raises:
-            BudgetError, SettingsError: name the value and its bound.
+            SettingsError: names the value and its bound.
         """
-        mu_of(self.epsilon, ANY_DELTA if self.delta is None else self.delta)
-        for name, low in (("rounds", 0), ("minimum_cohort", 1), ("devices_per_message", 1), ("dim", 1)):
-            if getattr(self, name) < low:
+        try:
+            mu_of(self.epsilon, ANY_DELTA if self.delta is None else self.delta)
+        except BudgetError as error:
+            raise SettingsError(str(error)) from None
+        if self.rounds > MOST_ROUNDS:
+            raise SettingsError(f"rounds is {self.rounds}; it must be at most {MOST_ROUNDS}")
+        for name, low in LOWEST.items():
+            if (getattr(self, name) if getattr(self, name) is not None else low) < low:
                 raise SettingsError(
                     f"{name.replace('_', '-')} is {getattr(self, name)}; it must be at least {low}"
                 )

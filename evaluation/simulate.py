@@ -5,8 +5,10 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
+from evaluation.errors import SettingsError
 from evaluation.experiment import FEDERATED, PRIVATE, REJECTED_FILE, Experiment, Released, finite, measured
 from evaluation.per_merchant import merchant_rows
 from evaluation.protocol import Protocol, Result, Scorer, paired_difference
@@ -15,8 +17,11 @@ from evaluation.report_contract import UNPROTECTED
 from evaluation.settings import ExperimentSettings, Watch, config_hash
 from privacy.plan import Stage, Trust
 from server.coordination.config import Participants
+from server.registry import Registry
+from simulation.staging import drop_stage
 
 KEY_METRIC = "ndcg@10"
+WEAK_EPSILON = 20.0
 
 
 def simulate(settings: ExperimentSettings, watch: Watch) -> dict[str, Any]:
@@ -26,11 +31,14 @@ def simulate(settings: ExperimentSettings, watch: Watch) -> dict[str, Any]:
         DataError, SplitError, BudgetError, CohortTooSmall and others of their families, before anything is
         charged wherever the cause can be known before.
     """
-    settings.out.mkdir(parents=True, exist_ok=True)
-    with measured() as cost:
-        experiment = Experiment.prepare(settings, watch)
-        released = experiment.release()
-        results, extras = _judged(experiment, released)
+    _make_folder(settings.out)
+    try:
+        with measured() as cost:
+            experiment = Experiment.prepare(settings, watch)
+            released = experiment.release()
+            results, extras = _judged(experiment, released)
+    finally:
+        drop_stage(settings.out)
     report = {
         "data": _data(experiment),
         "privacy": _privacy(experiment, released),
@@ -50,6 +58,15 @@ def simulate(settings: ExperimentSettings, watch: Watch) -> dict[str, Any]:
     report["run_id"] = uuid.uuid4().hex
     write(settings.out, report)
     return report
+
+
+def _make_folder(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(
+            f"the run folder {out} cannot be made ({error.strerror}); choose another --out"
+        ) from None
 
 
 def _judged(experiment: Experiment, released: Released) -> tuple[dict[str, Result], dict[str, Any]]:
@@ -162,6 +179,7 @@ def _warnings(experiment: Experiment) -> list[str]:
     """Return what a reader has to know before believing a number."""
     settings, dataset = experiment.settings, experiment.dataset
     warnings = [UNPROTECTED] if settings.trust is Trust.NONE else []
+    warnings += _weak_guarantees(experiment)
     if settings.noise_seed is not None:
         warnings.append(
             "The noise was drawn from a seed: for tests and simulation only, whoever knows it can undo it."
@@ -177,3 +195,22 @@ def _warnings(experiment: Experiment) -> list[str]:
     if dataset.rejected_rows:
         warnings.append(f"{dataset.rejected_rows} rows were rejected; see {REJECTED_FILE} in the run folder.")
     return warnings
+
+
+def _weak_guarantees(experiment: Experiment) -> list[str]:
+    """Return warnings about budgets that promise little, and about unprotected models of the same run folder."""
+    settings, delta = experiment.settings, experiment.federation.delta
+    found = []
+    if settings.trust is not Trust.NONE and settings.epsilon > WEAK_EPSILON:
+        found.append(
+            f"epsilon {settings.epsilon:g} is above {WEAK_EPSILON:g}: such a guarantee says very little."
+        )
+    if settings.trust is not Trust.NONE and delta > 1 / len(experiment.split.shoppers):
+        found.append(f"delta {delta:.3g} is above 1 / shoppers: whole histories may leak within it.")
+    registry = Registry(settings.out / "registry")
+    cards = [registry.get(version).card for version in registry.versions()]
+    if settings.trust is not Trust.NONE and any(card["privacy"]["epsilon"] is None for card in cards):
+        found.append(
+            "This run folder also holds a model that was released WITHOUT privacy; epsilon does not cover it."
+        )
+    return found

@@ -18,11 +18,14 @@ FAMILIES: tuple[tuple[str, str, int], ...] = (
     ("server.coordination.aggregate", "CohortTooSmall", FEDERATION),
     ("simulation.errors", "FederationFailed", FEDERATION),
     ("simulation.errors", "TooFewParticipants", FEDERATION),
+    ("simulation.staging", "LedgerInUse", BUDGET),
     ("simulation.errors", "SimulationError", DATA),
     ("server.coordination.config", "ConfigError", USAGE),
     ("server.errors", "ServerError", DATA),
     ("model.errors", "ModelError", DATA),
+    ("client.ranking", "RequestRefused", USAGE),
     ("client.errors", "ClientError", UNREACHABLE),
+    ("privacy.errors", "DatabaseError", UNREACHABLE),
     ("privacy.errors", "PrivacyError", BUDGET),
 )
 """(module, class, exit code), the special before the general."""

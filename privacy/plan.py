@@ -167,7 +167,11 @@ def make_plan(
 
 
 def _exhausted(epsilon: float, delta: float, spent_mu2: float) -> str:
-    spent = epsilon_of(math.sqrt(spent_mu2), delta) if spent_mu2 else 0.0
+    if not spent_mu2:
+        return (
+            f"epsilon is {epsilon:g} at delta {delta:.3g}: too small to learn anything from; raise --epsilon"
+        )
+    spent = epsilon_of(math.sqrt(spent_mu2), delta)
     return (
         f"the privacy budget is used up: shoppers of this ledger have spent epsilon {spent:.4g} of {epsilon:g} "
         f"at delta {delta:.3g}; raise --epsilon, or wait for shoppers who have budget left"

@@ -2,7 +2,7 @@
 
 The report needs it to state the guarantee of a person who is active at k merchants. Only a simulator, which
 holds all events, can count it. The unit is (merchant, shopper): without it a person moves from one bin to the next,
-so the L2 sensitivity of the histogram is sqrt(2).
+so the L2 sensitivity of the histogram is sqrt(2). It is noised once, by the simulator, under any trust model.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ def released_linkage(population: Population, plan: Plan, ledger: Ledger, noise: 
             mu2=release.mu2,
         )
         ledger.reserve(charge, population.shoppers_of(merchant), plan.cap_mu2)
-    histogram = np.bincount(population.merchants_per_shopper, minlength=len(population.merchants) + 1)[1:]
+    most = len(population.merchants)  # public, so the histogram's length tells nothing
+    counts = np.clip(population.merchants_per_shopper, 1, most)
+    histogram = np.bincount(counts, minlength=most + 1)[1:]
     noisy = np.maximum(mechanism.release(histogram.astype(np.float64)), 0.0)
     for merchant in population.merchants:
         ledger.commit(release_id, merchant)

@@ -251,14 +251,17 @@ def test_local_trust_runs_from_end_to_end(data: Path, tmp_path: Path, participan
 @pytest.mark.parametrize(
     ("words", "code", "reason"),
     [
-        (("--epsilon", "0"), BUDGET, "epsilon is 0"),
-        (("--epsilon", "-1"), BUDGET, "epsilon is -1"),
-        (("--epsilon", "nan"), BUDGET, "epsilon is nan"),
-        (("--delta", "2"), BUDGET, "delta is 2"),
+        (("--epsilon", "0"), USAGE, "epsilon is 0"),
+        (("--epsilon", "-1"), USAGE, "epsilon is -1"),
+        (("--epsilon", "nan"), USAGE, "epsilon is nan"),
+        (("--delta", "2"), USAGE, "delta is 2"),
         (("--rounds", "-1"), USAGE, "rounds"),
         (("--minimum-cohort", "41"), FEDERATION, "minimum cohort is 41"),
         (("--minimum-cohort", "0"), USAGE, "minimum-cohort"),
         (("--split", "given"), DATA, "no given test"),
+        (("--seed", "-5"), USAGE, "seed is -5"),
+        (("--noise-seed", "-5"), USAGE, "noise-seed is -5"),
+        (("--epsilon", "1e-9"), BUDGET, "too small"),
     ],
 )
 def test_bad_input_is_one_line_and_charges_nothing(
@@ -269,6 +272,22 @@ def test_bad_input_is_one_line_and_charges_nothing(
     assert_refused(simulate(data, out, *words, "--json"), code, reason)
     if (out / "ledger.db").exists():
         assert Ledger.open(out / "ledger.db").statement() == ()
+
+
+def test_a_refused_run_leaves_the_run_before_it_as_it_was(data: Path, tmp_path: Path) -> None:
+    """Model, store, catalogue and checkpoints stay together, so that the folder can still be served."""
+    out = tmp_path / "kept"
+    assert simulate(data, out, "--json").returncode == 0
+    kept = [path for path in sorted(out.rglob("*")) if path.is_file() and "ledger" not in path.name]
+    before = {path: path.read_bytes() for path in kept}
+    assert simulate(data, out, "--json").returncode == BUDGET
+    assert {path: path.read_bytes() for path in kept} == before
+    assert not (out / ".incoming").exists()
+
+
+def test_a_run_folder_that_cannot_be_made_is_named(data: Path) -> None:
+    """A file stands where the folder should be."""
+    assert_refused(simulate(data, data / "events.csv", "--json"), USAGE, "cannot be made")
 
 
 def test_a_path_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -138,7 +138,7 @@ def test_a_crumb_of_a_budget_is_refused_too() -> None:
     with pytest.raises(BudgetError, match="used up"):
         plan_of(4.0, spent=cap - 0.99 * SMALLEST_MU2)
     assert plan_of(4.0, spent=cap - 1.01 * SMALLEST_MU2).mu2 == pytest.approx(1.01 * SMALLEST_MU2, rel=1e-6)
-    with pytest.raises(BudgetError, match="used up"):
+    with pytest.raises(BudgetError, match="too small"):
         plan_of(1e-4)
 
 
