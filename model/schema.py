@@ -12,9 +12,6 @@ from model.features import AGE_BUCKETS, CONTEXT_ROWS, KINDS, POSITION_BUCKETS
 
 Weights = dict[str, NDArray[np.float32]]
 
-FROZEN = ("item_bias",)
-"""Not trained by gradient: set once from the released counts."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Schema:
