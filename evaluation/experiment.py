@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import scipy.sparse as sp
 from safetensors.numpy import load_file
 
 from evaluation.baselines import popularity
@@ -113,6 +115,11 @@ class Experiment:
             federation=federation,
         )
 
+    @cached_property
+    def features(self) -> sp.csr_matrix:
+        """The public item features, hashed once for all models and rounds that are judged."""
+        return item_features(self.catalogue.columns)
+
     def release(self) -> Released:
         """Train and promote the model that leaves the run, charged to the shoppers' accounts."""
         with sole_spender(self.settings.out / "keys"):
@@ -147,7 +154,7 @@ class Experiment:
 
     def scorer(self, version: ModelVersion) -> Scorer:
         """Return a model version as a scorer of the split."""
-        return tower_scorer(version.weights, item_features(self.catalogue.columns), self.split)
+        return tower_scorer(version.weights, self.features, self.split)
 
     def results(self, scorers: dict[str, Scorer]) -> dict[str, Result]:
         """Judge all models on the same split by the same protocol."""
@@ -172,7 +179,7 @@ class Experiment:
         fits = {"ials": ials, "item_neighbours": item_neighbours, "popularity": popularity}
         self.watch.begin("fitting the central twin and the baselines", 1 + len(fits))
         weights = central_twin(self.split, self.catalogue, self.settings.dim, seed)
-        scorers = {CENTRAL: tower_scorer(weights, item_features(self.catalogue.columns), self.split)}
+        scorers = {CENTRAL: tower_scorer(weights, self.features, self.split)}
         self.watch.step()
         for name, fit in fits.items():
             scorers[name] = fit(self.split, seed)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from model.content import CONTENT_FEATURES, ItemColumns, item_features
+from model.catalogue import item_columns
+from model.content import CONTENT_FEATURES, item_features
 from model.errors import ModelError
 from model.features import Context, Histories, Moments, moments
 from model.schema import Schema, Weights, check
@@ -68,7 +69,7 @@ def build_snapshot(model: ModelVersion, catalogue: Catalogue, merchant_id: str |
     Raises `CatalogueError` where the version's parameters do not fit the catalogue.
     """
     _check_fit(model, catalogue)
-    vectors = encode_items(model.weights, item_features(_columns(catalogue)))
+    vectors = encode_items(model.weights, item_features(item_columns(catalogue.table)))
     bias = model.weights["item_bias"]
     if merchant_id is not None:
         rows = catalogue.rows_of(merchant_id)
@@ -98,14 +99,3 @@ def _check_fit(model: ModelVersion, catalogue: Catalogue) -> None:
             f"model version {model.version} does not fit the catalogue of {schema.items} items: {error}; "
             "serve a version with the catalogue of its own run"
         ) from error
-
-
-def _columns(catalogue: Catalogue) -> ItemColumns:
-    table = catalogue.table
-    return ItemColumns(
-        titles=table["title"].to_list(),
-        categories=table["category"].to_list(),
-        brands=table["brand"].to_list(),
-        prices=table["price"].to_list(),
-        descriptions=table["description"].to_list(),
-    )
