@@ -10,6 +10,7 @@ import typer
 
 from fedrank import __version__
 from fedrank.commands import data, privacy
+from fedrank.commands.bench import HELP, bench
 from fedrank.commands.rank import rank
 from fedrank.commands.serve import serve
 from fedrank.commands.simulate import simulate
@@ -27,6 +28,7 @@ app.add_typer(privacy.app, name="privacy")
 app.command()(simulate)
 app.command()(serve)
 app.command()(rank)
+app.command(help=HELP)(bench)
 
 
 def _print_version(wanted: bool) -> None:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fedrank.progress import progress
+
 if TYPE_CHECKING:
-    from evaluation.settings import ExperimentSettings, Watch
+    from evaluation.settings import ExperimentSettings
 
 
 class Participants(StrEnum):
@@ -123,7 +123,7 @@ def simulate(
         seed=seed,
         noise_seed=noise_seed,
     )
-    with _progress() as watch:
+    with progress() as watch:
         report = run(settings, watch)
     if as_json:
         typer.echo(json.dumps(report))
@@ -165,31 +165,6 @@ def _curve(text: str) -> tuple[float, ...]:
     if any(not 0 < value < float("inf") for value in values):
         raise typer.BadParameter(f"--curve is {text!r}; every epsilon must be positive and finite")
     return values
-
-
-@contextmanager
-def _progress() -> Iterator[Watch]:
-    """Show one bar per stage on standard error, so that standard output stays clean."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-
-    from evaluation.settings import Watch
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        current: list[TaskID] = []
-
-        def finish() -> None:
-            if current:
-                progress.update(current[-1], completed=progress.tasks[-1].total)
-                progress.stop_task(current[-1])
-
-        def begin(stage: str, steps: int) -> None:
-            finish()
-            current.append(progress.add_task(stage, total=steps))
-
-        yield Watch(begin=begin, step=lambda: progress.advance(current[-1]))
-        finish()
 
 
 def _show(report: dict[str, Any], out: Path) -> None:

@@ -1,0 +1,1 @@
+"""Benches: what fedrank is measured against, each a module with one function `run`; see docs/benches.md."""
