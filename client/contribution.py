@@ -10,7 +10,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from client.shoppers import Shoppers
-from model.gradient import cohort_gradient
+from model.gradient import CHUNK, cohort_gradient, zero_sum
 from model.sampling import Examples
 from model.schema import Weights
 from privacy.mechanism import clip_factors
@@ -51,7 +51,13 @@ def gradient_share(
     trained: frozenset[str],
     clipping_norm: float,
 ) -> dict[str, NDArray[np.float32]]:
-    """Return the sum over shoppers of the clipped gradient of each trained parameter."""
-    gradient = cohort_gradient(weights, vectors, examples, log_q)
-    norms = np.sqrt(gradient.squared_norms(trained))
-    return gradient.weighted_sum(clip_factors(norms, clipping_norm), trained)
+    """Return the sum over shoppers of the clipped gradient of each trained parameter.
+
+    Shoppers are taken in chunks, so that memory stays bounded whatever their number.
+    """
+    total = zero_sum(trained, *vectors.shape)
+    for start in range(0, len(examples), CHUNK):
+        gradient = cohort_gradient(weights, vectors, examples.part(start, start + CHUNK), log_q)
+        norms = np.sqrt(gradient.squared_norms(trained))
+        gradient.add_to(total, clip_factors(norms, clipping_norm))
+    return total

@@ -47,6 +47,19 @@ class Examples:
         histories = self.histories.select(shoppers)
         return Examples(histories, moments, self.targets[shoppers], self.negatives[shoppers])
 
+    def part(self, start: int, stop: int) -> Examples:
+        """Return the examples of the rows start:stop without copying them."""
+        moments = Moments(self.moments.times[start:stop], self.moments.codes[start:stop])
+        indptr = self.histories.indptr[start : min(stop, len(self)) + 1]
+        events = slice(indptr[0], indptr[-1])
+        histories = Histories(
+            indptr - indptr[0],
+            self.histories.items[events],
+            self.histories.kinds[events],
+            self.histories.times[events],
+        )
+        return Examples(histories, moments, self.targets[start:stop], self.negatives[start:stop])
+
 
 def mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """Return a well mixed 64-bit hash of each value (SplitMix64, Steele et al. 2014)."""

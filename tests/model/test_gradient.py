@@ -195,7 +195,7 @@ def test_the_gradient_stays_exact_where_logits_are_far_apart() -> None:
     np.testing.assert_allclose(
         ours.squared_norms(SMALL), squared_norms({n: theirs[n] for n in SMALL}), rtol=1e-4
     )
-    assert ours.alpha[0, 1] > -0.5, "the second target competes with the negatives, not with the first target"
+    assert ours.factors.errors_t[0, 1] > -0.5, "the second target competes with the negatives, not with the first target"
 
 
 def test_who_has_no_target_has_no_gradient_and_no_loss() -> None:
