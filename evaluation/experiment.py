@@ -22,13 +22,13 @@ from evaluation.beyond import Likeness
 from evaluation.central import central_twin
 from evaluation.factors import ials
 from evaluation.neighbours import item_neighbours
+from evaluation.planning import federation_of
 from evaluation.protocol import Result, Scorer, evaluate
 from evaluation.settings import ExperimentSettings, Watch
 from evaluation.split import Split, choose, split
 from evaluation.towers import tower_scorer
 from model.catalogue import PublicItems, read_public_items
 from model.content import item_features
-from privacy.accountant import default_delta
 from privacy.ledger import Ledger
 from privacy.mechanism import SeededNoise, SystemNoise
 from privacy.plan import Plan, Trust
@@ -92,19 +92,6 @@ class Experiment:
         population = build_population(
             new_stage(settings.out), dataset.items, cut.train, settings.participants
         )
-        federation = FederationSettings(
-            participants=settings.participants,
-            trust=settings.trust,
-            epsilon=settings.epsilon,
-            delta=default_delta(len(cut.shoppers)) if settings.delta is None else settings.delta,
-            rounds=settings.rounds,
-            clock=str(dataset.clock),
-            seed=settings.seed,
-            noise_seed=settings.noise_seed,
-            minimum_cohort=settings.minimum_cohort,
-            devices_per_message=settings.devices_per_message,
-            dim=settings.dim,
-        )
         return cls(
             settings=settings,
             watch=watch,
@@ -112,7 +99,7 @@ class Experiment:
             split=cut,
             population=population,
             catalogue=read_public_items(population.folder / "catalogue.parquet"),
-            federation=federation,
+            federation=federation_of(settings, dataset, cut),
         )
 
     @cached_property

@@ -77,7 +77,10 @@ CohortSize = Annotated[int, typer.Option(help="Devices that one message serves."
 Dim = Annotated[int, typer.Option(help="Length of item and user embeddings.")]
 Seed = Annotated[int, typer.Option(help="Of everything random but the noise.")]
 NoiseSeed = Annotated[int | None, typer.Option(help="Repeatable noise, for tests only; the report says so.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the report as one JSON object only.")]
+PlanOnly = Annotated[
+    bool, typer.Option("--plan", help="Print how the budget would be split, and stop: nothing is charged.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the report, or the plan, as one JSON object only.")]
 
 
 def simulate(
@@ -99,11 +102,10 @@ def simulate(
     dim: Dim = 128,
     seed: Seed = 0,
     noise_seed: NoiseSeed = None,
+    plan: PlanOnly = False,
     as_json: Json = False,
 ) -> None:
     """Run a federated simulation and write a run folder: report, model, catalogue, encrypted events, ledger."""
-    from evaluation.simulate import simulate as run
-
     settings = _settings(
         data=data,
         mapping=_mapping(data, mapping, column or []),
@@ -123,12 +125,27 @@ def simulate(
         seed=seed,
         noise_seed=noise_seed,
     )
-    with progress() as watch:
-        report = run(settings, watch)
+    found = _planned(settings) if plan else _run(settings)
     if as_json:
-        typer.echo(json.dumps(report))
+        typer.echo(json.dumps(found))
+    elif plan:
+        _show_plan(found)
     else:
-        _show(report, out)
+        _show(found, out)
+
+
+def _run(settings: ExperimentSettings) -> dict[str, Any]:
+    from evaluation.simulate import simulate as run
+
+    with progress() as watch:
+        return run(settings, watch)
+
+
+def _planned(settings: ExperimentSettings) -> dict[str, Any]:
+    from evaluation.planning import planned
+
+    with progress() as watch:
+        return planned(settings, watch)
 
 
 def _settings(**words: Any) -> ExperimentSettings:
@@ -175,3 +192,11 @@ def _show(report: dict[str, Any], out: Path) -> None:
     console = Console()
     console.print(render(report))
     console.print(f"Report: {out / 'report.html'}", soft_wrap=True, markup=False, highlight=False)
+
+
+def _show_plan(plan: dict[str, Any]) -> None:
+    from rich.console import Console
+
+    from fedrank.plan_table import render_plan
+
+    Console().print(render_plan(plan))

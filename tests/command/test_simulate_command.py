@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 import pytest
 
 from evaluation.report_contract import UNPROTECTED, validate
@@ -24,38 +23,8 @@ from server.registry import Registry
 
 BIN = Path(sys.executable).parent
 SHOPPERS = 40
-START = 1_700_000_000
 SMALL = ("--rounds", "1", "--dim", "4", "--curve", "", "--minimum-cohort", "2", "--delta", "1e-3")
 Done = subprocess.CompletedProcess[str]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of CSV files: 40 shoppers, 20 items of two merchants, two tastes."""
-    folder = tmp_path_factory.mktemp("shops") / "toy-shops"
-    folder.mkdir()
-    rows = [
-        {
-            "user_id": f"shopper-{shopper:02d}",
-            "item_id": f"i{2 * ((shopper + 3 * step) % 10) + shopper % 2:02d}",
-            "kind": "purchase",
-            "timestamp": START + 86_400 * step + shopper,
-        }
-        for shopper in range(SHOPPERS)
-        for step in range(8)
-    ]
-    pl.DataFrame(rows).write_csv(folder / "events.csv")
-    items = [
-        {
-            "item_id": f"i{index:02d}",
-            "title": f"{('tea', 'lamp')[index % 2]} {index}",
-            "category": ("tea", "lamp")[index % 2],
-            "merchant_id": f"m{index // 10}",
-        }
-        for index in range(20)
-    ]
-    pl.DataFrame(items).write_csv(folder / "items.csv")
-    return folder
 
 
 def command(*words: str) -> list[str]:

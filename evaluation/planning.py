@@ -1,0 +1,142 @@
+"""`fedrank simulate --plan`: how a run would spend its budget, told before anything is trained or charged."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from evaluation.settings import ExperimentSettings, Watch
+from evaluation.split import Split, choose, split
+from model.catalogue import PublicItems, read_public_items
+from model.spectral import head_size
+from privacy.accountant import default_delta, epsilon_of
+from privacy.database import database_url
+from privacy.ledger import Ledger
+from privacy.plan import Plan, Release, Stage, Trust
+from server.coordination.config import Participants
+from simulation.data import Dataset, load
+from simulation.federated import FederationSettings, Place, plan_before, run_config_of
+from simulation.population import Population, build_population, place_keys
+
+
+def federation_of(settings: ExperimentSettings, dataset: Dataset, cut: Split) -> FederationSettings:
+    """Return the federation that an experiment trains; delta is 1 / N^1.1 unless the settings give one."""
+    return FederationSettings(
+        participants=settings.participants,
+        trust=settings.trust,
+        epsilon=settings.epsilon,
+        delta=default_delta(len(cut.shoppers)) if settings.delta is None else settings.delta,
+        rounds=settings.rounds,
+        clock=str(dataset.clock),
+        seed=settings.seed,
+        noise_seed=settings.noise_seed,
+        minimum_cohort=settings.minimum_cohort,
+        devices_per_message=settings.devices_per_message,
+        dim=settings.dim,
+    )
+
+
+def planned(settings: ExperimentSettings, watch: Watch) -> dict[str, Any]:
+    """Return the plan of a run as one JSON-able object; a run that would be refused raises what refuses it.
+
+    Nothing is trained, charged or written to the run folder: what planning needs lies in a folder of its own.
+    """
+    watch.begin("reading and checking the data", 1)
+    dataset = load(settings.data, mapping=settings.mapping)
+    cut = split(dataset, settings.split or choose(dataset), seed=settings.seed)
+    watch.begin("planning", 1)
+    federation = federation_of(settings, dataset, cut)
+    with tempfile.TemporaryDirectory() as folder:
+        place = _place(settings, Path(folder))
+        population = _who_takes_part(Path(folder), dataset, cut, settings.participants)
+        ledger = Ledger.open(place.ledger)
+        run_config = run_config_of(population, federation, place, population.spent_mu2(ledger))
+        ledger.close()
+        plan = plan_before(run_config, population.participants)
+        catalogue = read_public_items(population.folder / "catalogue.parquet")
+    shoppers = int(run_config["shoppers"])
+    heads = [_head(release, catalogue, federation, shoppers) for release in plan.releases]
+    return {
+        "data": dataset.name,
+        "participants": str(settings.participants),
+        "taking_part": population.participants,
+        "shoppers": shoppers,
+        "items": len(catalogue),
+        **_budget(plan),
+        "stages": [_stage(plan, *pair) for pair in zip(plan.releases, heads, strict=True)],
+    }
+
+
+def _place(settings: ExperimentSettings, folder: Path) -> Place:
+    """Return where a run looks its budget up: its ledger if there is one, and its keys without a way to add any.
+
+    Raises:
+        LostKeys: as the run itself would.
+    """
+    url = database_url(settings.ledger_url)
+    on_server = url.get_backend_name() != "sqlite"
+    begun = on_server or Path(str(url.database)).exists()
+    own = settings.out / "keys"
+    keys = folder / "linked" / "keys"
+    keys.parent.mkdir()
+    if own.exists():
+        place_keys(settings.out, settings.ledger_url)
+        keys = own
+    elif begun:
+        place_keys(keys.parent, settings.ledger_url)
+    (folder / "keys").mkdir(mode=0o700)
+    for file in keys.glob("*.*"):
+        (folder / "keys" / file.name).symlink_to(file.resolve())
+    ledger = settings.ledger_url if begun else str(folder / "ledger.db")
+    return Place(
+        name=settings.out.name, registry=folder / "registry", ledger=ledger, checkpoints=folder / "rounds"
+    )
+
+
+def _who_takes_part(folder: Path, dataset: Dataset, cut: Split, kind: Participants) -> Population:
+    """Return the run's population with one event for each shopper of each merchant: a plan sees no more."""
+    once = cut.train.unique(["user_id", "merchant_id"], keep="first", maintain_order=True)
+    return build_population(folder, dataset.items, once, kind)
+
+
+def _budget(plan: Plan) -> dict[str, Any]:
+    protected = plan.trust is not Trust.NONE
+    return {
+        "trust": str(plan.trust),
+        "epsilon": plan.epsilon if protected else None,
+        "delta": plan.delta,
+        "budget_mu2": plan.cap_mu2 if protected else None,
+        "spent_mu2": plan.spent_mu2,
+        "spent_epsilon": epsilon_of(math.sqrt(plan.spent_mu2), plan.delta),
+        "mu2": plan.mu2 if protected else None,
+        "total_epsilon": plan.total_epsilon() if protected else None,
+    }
+
+
+def _stage(plan: Plan, release: Release, head: int | None) -> dict[str, Any]:
+    protected = release.noise_multiplier is not None
+    return {
+        "stage": str(release.stage),
+        "releases": release.count,
+        "clipping_norm": release.clipping_norm,
+        "noise_multiplier": release.noise_multiplier,
+        "mu2": release.mu2 if protected else None,
+        "share": release.mu2 / plan.mu2 if protected else None,
+        "epsilon_alone": epsilon_of(math.sqrt(release.mu2), plan.delta) if protected else None,
+        "head_items": head,
+    }
+
+
+def _head(
+    release: Release, catalogue: PublicItems, federation: FederationSettings, shoppers: int
+) -> int | None:
+    """Return how many items the Gram will cover, which public facts decide; None for other stages."""
+    if release.stage is not Stage.GRAM:
+        return None
+    mu = math.inf if release.noise_multiplier is None else 1.0 / release.noise_multiplier
+    if federation.participants is not Participants.MERCHANTS:
+        return head_size(mu, shoppers, len(catalogue))
+    owners = sorted(set(catalogue.merchant_ids))
+    return sum(head_size(mu, shoppers, len(catalogue.of_merchant(name))) for name in owners)
