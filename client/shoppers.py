@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,8 +14,20 @@ from numpy.typing import NDArray
 
 from client.events import Columns
 from client.store import EventStore
-from model.features import KINDS, Histories
+from client.store_writing import PAGE_SHOPPERS
+from model.features import KINDS, Histories, positions_from_end
 from model.sampling import POSITIVE
+
+log = logging.getLogger("fedrank.participant")
+
+EVENT_LIMIT = 10_000
+"""Newest events of a shopper that enter any statistic. It bounds work and memory, not privacy: that is what the
+clipping norm does, however many events there are. A public constant, the same for everybody."""
+
+_KIND_INDEX = {kind: number for number, kind in enumerate(KINDS)}
+_UNLISTED = "%d events are left out: their item is not in the catalogue"
+_UNKNOWN = "%d events are left out: this version does not know their kind"
+_CAPPED = f"%d shoppers have more than {EVENT_LIMIT} events; the newest {EVENT_LIMIT} of each are used"
 
 
 @dataclass(frozen=True)
@@ -38,8 +52,8 @@ class Shoppers:
     def liked(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the distinct (shopper, item) pairs with a positive event, as two arrays."""
         positive = self.histories.keep(POSITIVE[self.histories.kinds])
-        pairs = np.unique(np.stack([positive.rows, positive.items.astype(np.int64)]), axis=1)
-        return pairs[0], pairs[1]
+        width = int(positive.items.max(initial=0)) + 1
+        return np.divmod(np.unique(positive.rows * width + positive.items), width)
 
     def incidence(self, items: NDArray[np.int64], catalogue_size: int) -> sp.csr_matrix:
         """Return the binary matrix (shoppers, len(items)) of who liked which of the given items."""
@@ -54,25 +68,59 @@ class Shoppers:
 def load_shoppers(store: EventStore, index: dict[str, int], subjects: Sequence[str] | None) -> Shoppers:
     """Read shoppers from the store: the given pseudonyms, or all.
 
-    Events whose item has left the catalogue, or whose kind this version does not know, are left out.
+    Events whose item has left the catalogue, or whose kind this version does not know, are left out; of what
+    remains a shopper keeps the newest `EVENT_LIMIT`. How many that concerned is data: it goes to the log of
+    this participant, at level INFO, and nowhere else.
     """
-    return _arrays(store.read_columns(subjects), index)
+    names = store.shoppers() if subjects is None else sorted(set(subjects))
+    left_out = Counter[str]()
+    starts = range(0, max(len(names), 1), PAGE_SHOPPERS)  # nobody is one empty page
+    parts = [
+        _arrays(store.read_columns(names[first : first + PAGE_SHOPPERS]), index, left_out) for first in starts
+    ]
+    for reason, count in (+left_out).items():
+        log.info(reason, count)
+    return _joined(parts)
 
 
-def _arrays(columns: Columns, index: dict[str, int]) -> Shoppers:
-    kind_index = {kind: number for number, kind in enumerate(KINDS)}
-    items = np.fromiter((index.get(item, -1) for item in columns.item_id), np.int64, len(columns.item_id))
-    kinds = np.fromiter((kind_index.get(kind, -1) for kind in columns.kind), np.int64, len(columns.kind))
+def _arrays(columns: Columns, index: dict[str, int], left_out: Counter[str]) -> Shoppers:
+    """Return events as arrays; count in `left_out` what is not among them."""
+    everyone = sorted(set(columns.shopper))
+    row_of = {name: row for row, name in enumerate(everyone)}
+    items, kinds = _codes(columns.item_id, index), _codes(columns.kind, _KIND_INDEX)
+    left_out[_UNLISTED] += int(np.count_nonzero(items < 0))
+    left_out[_UNKNOWN] += int(np.count_nonzero((items >= 0) & (kinds < 0)))
     known = (items >= 0) & (kinds >= 0)
-    everyone, rows = np.unique(np.array(columns.shopper, dtype=np.str_), return_inverse=True)
-    times = np.array(columns.timestamp, dtype=np.int64)
-    order = np.lexsort((times[known], rows[known]))
-    counts = np.bincount(rows[known], minlength=len(everyone))
+    rows, times = _codes(columns.shopper, row_of)[known], np.array(columns.timestamp, dtype=np.int64)[known]
+    order = np.lexsort((times, rows))
     histories = Histories(
-        np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        np.searchsorted(rows[order], np.arange(len(everyone) + 1)).astype(np.int64),
         items[known][order].astype(np.int32),
         kinds[known][order].astype(np.int8),
-        times[known][order],
+        times[order],
     )
+    left_out[_CAPPED] += int(np.count_nonzero(np.diff(histories.indptr) > EVENT_LIMIT))
+    newest = histories.keep(positions_from_end(histories.indptr) < EVENT_LIMIT)
     keys = np.array([int(pseudonym[:16], 16) for pseudonym in everyone], dtype=np.uint64)
-    return Shoppers(tuple(str(name) for name in everyone), histories, keys)
+    return Shoppers(tuple(everyone), newest, keys)
+
+
+def _codes(values: Sequence[str], index: dict[str, int]) -> NDArray[np.int64]:
+    """Return the number of each value, -1 where it has none."""
+    return np.fromiter((index.get(value, -1) for value in values), np.int64, len(values))
+
+
+def _joined(parts: Sequence[Shoppers]) -> Shoppers:
+    """Return the shoppers of all parts, in that order."""
+    histories = [part.histories for part in parts]
+    lengths = np.concatenate([np.diff(one.indptr) for one in histories])
+    return Shoppers(
+        tuple(name for part in parts for name in part.pseudonyms),
+        Histories(
+            np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+            np.concatenate([one.items for one in histories]),
+            np.concatenate([one.kinds for one in histories]),
+            np.concatenate([one.times for one in histories]),
+        ),
+        np.concatenate([part.keys for part in parts]),
+    )

@@ -55,10 +55,11 @@ def read_public_items(path: Path) -> PublicItems:
     """Read the catalogue file.
 
     Raises:
-        FeatureError: the file cannot be read or lacks a column.
+        FeatureError: the file cannot be read, lacks a column, or names an item twice or not at all.
     """
     try:
         table = pl.read_parquet(path)
+        _check_ids(path, table["item_id"])
         return PublicItems(
             item_ids=tuple(table["item_id"].to_list()),
             merchant_ids=tuple(table["merchant_id"].to_list()),
@@ -69,3 +70,15 @@ def read_public_items(path: Path) -> PublicItems:
         raise FeatureError(
             f"{path} is not a catalogue file ({reason}); make it with fedrank simulate"
         ) from error
+
+
+def _check_ids(path: Path, ids: pl.Series) -> None:
+    """Refuse a catalogue in which an event would not find its item, or would find two."""
+    if missing := ids.null_count():
+        raise FeatureError(f"{path}: {missing} of {len(ids)} items have no item_id; give each one of its own")
+    repeated = ids.filter(ids.is_duplicated()).unique(maintain_order=True)
+    if len(repeated):
+        raise FeatureError(
+            f"{path}: {len(repeated)} item ids stand there more than once, the first is {repeated[0]!r}; "
+            "keep one row per item"
+        )

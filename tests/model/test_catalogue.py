@@ -74,3 +74,20 @@ def test_a_missing_or_damaged_file_is_refused_by_name(tmp_path: Path) -> None:
     damaged.write_bytes(b"not a table")
     with pytest.raises(FeatureError, match=r"damaged\.parquet is not a catalogue file"):
         read_public_items(damaged)
+
+
+@pytest.mark.parametrize(
+    ("ids", "reason"),
+    [
+        (["a1", "b7", "a1", "b7"], "2 item ids stand there more than once, the first is 'a1'"),
+        (["a1", None, "b7", "a0"], "1 of 4 items have no item_id"),
+    ],
+)
+def test_an_item_that_stands_twice_or_has_no_id_is_refused(
+    tmp_path: Path, ids: list[str | None], reason: str
+) -> None:
+    """An event would find two items, or none; the message counts them and says what to do."""
+    path = tmp_path / "catalogue.parquet"
+    TABLE.with_columns(pl.Series("item_id", ids)).write_parquet(path)
+    with pytest.raises(FeatureError, match=reason):
+        read_public_items(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -131,7 +132,7 @@ def test_an_event_of_an_unknown_kind_is_left_out() -> None:
         columns.item_id.append(item)
         columns.kind.append(kind)
         columns.timestamp.append(time)
-    shoppers = _arrays(columns, {"i1": 0, "i2": 1})
+    shoppers = _arrays(columns, {"i1": 0, "i2": 1}, Counter())
     assert len(shoppers) == 2
     np.testing.assert_array_equal(shoppers.histories.indptr, [0, 1, 1])
     np.testing.assert_array_equal(shoppers.liked[1], [0])
