@@ -16,13 +16,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
+from model.errors import FeatureError, ShapeError
 from model.factors import Codes, Cohort, Factors, Public, room_for
 from model.features import AGE_BUCKETS, CONTEXT_ROWS, KINDS, POSITION_BUCKETS
-from model.sampling import Examples
+from model.sampling import Examples, check_items
 from model.schema import Weights
-from model.threads import in_parts
+from model.threads import in_parts, plain
 from model.two_tower import context_vectors
 
 Array = NDArray[np.float32]
@@ -77,7 +78,7 @@ class CohortGradient:
         """Add the sum over shoppers of weight times gradient to each parameter in `total`."""
         from model.kernels import add_context, add_item_vectors
 
-        w = _plain(weights, np.float32)
+        w = plain(weights, np.float32)
         for name in total.keys() & self.small.keys():
             total[name] += np.einsum("s,sk->k", w, self.small[name])
         dim = self.factors.u.shape[1]
@@ -135,15 +136,22 @@ def cohort_gradient(
         vectors: (items, dim) item vectors of the catalogue that the examples index.
         examples: one per shopper; a shopper without targets has a zero gradient.
         log_q: (items,) log sampling probability of each item.
+
+    Raises:
+        FeatureError: the examples do not fit the catalogue.
+        ShapeError: vectors, biases and probabilities are of different catalogues.
     """
     from model.kernels import gradients
 
+    check_items(examples.histories, len(vectors))
+    _check_candidates(examples, len(vectors))
+    _check_lengths(weights["item_bias"], vectors, log_q)
     public = Public(
-        _plain(vectors, np.float32),
-        _plain(weights["gain"], np.float32),
+        plain(vectors, np.float32),
+        plain(weights["gain"], np.float32),
         float(weights["prior_scale"][0]),
-        _plain(weights["item_bias"], np.float32),
-        _plain(log_q, np.float64),
+        plain(weights["item_bias"], np.float32),
+        plain(log_q, np.float64),
     )
     codes = _event_codes(examples)
     cohort = _cohort(weights, examples, codes)
@@ -151,18 +159,37 @@ def cohort_gradient(
     in_parts(gradients, len(examples), public, cohort, factors)
     small = {"gain": factors.r * factors.pooled, "prior_scale": factors.prior[:, None]}
     small.update(_by_bucket(cohort, codes, factors.along))
-    return CohortGradient(len(vectors), cohort, factors, small, _plain(examples.moments.codes, np.int64))
+    return CohortGradient(len(vectors), cohort, factors, small, plain(examples.moments.codes, np.int64))
+
+
+def _check_candidates(examples: Examples, catalogue: int) -> None:
+    """Refuse candidates that the catalogue does not have."""
+    for candidates in (examples.targets, examples.negatives):
+        largest = int(candidates.max(initial=-1))
+        if largest >= catalogue:
+            raise FeatureError(
+                f"an example has candidate {largest} and the catalogue ends at {catalogue - 1}: draw the examples "
+                "with the probabilities of this catalogue"
+            )
+
+
+def _check_lengths(bias: Array, vectors: Array, log_q: NDArray[np.float64]) -> None:
+    """Refuse item parameters of different catalogues."""
+    if not len(bias) == len(vectors) == len(log_q):
+        raise ShapeError(
+            f"{len(vectors)} item vectors, {len(bias)} biases and {len(log_q)} probabilities do not belong together"
+        )
 
 
 def _cohort(weights: Weights, examples: Examples, codes: Codes) -> Cohort:
     """Return the examples as the kernels read them."""
     return Cohort(
-        _plain(examples.histories.indptr, np.int64),
-        _plain(examples.histories.items, np.int32),
+        plain(examples.histories.indptr, np.int64),
+        plain(examples.histories.items, np.int32),
         _event_table(weights)[codes],
         context_vectors(weights, examples.moments),
-        _plain(examples.targets, np.int32),
-        _plain(examples.negatives, np.int32),
+        plain(examples.targets, np.int32),
+        plain(examples.negatives, np.int32),
     )
 
 
@@ -180,8 +207,8 @@ def _event_codes(examples: Examples) -> Codes:
     histories = examples.histories
     codes = np.empty(len(histories.items), np.int16)
     arrays = (histories.indptr, np.int64), (histories.kinds, np.int8), (histories.times, np.int64)
-    now = _plain(examples.moments.times, np.int64)
-    in_parts(event_codes, len(examples), *(_plain(array, kind) for array, kind in arrays), now, codes)
+    now = plain(examples.moments.times, np.int64)
+    in_parts(event_codes, len(examples), *(plain(array, kind) for array, kind in arrays), now, codes)
     return codes
 
 
@@ -206,8 +233,3 @@ def _scatter(table: Array, rows: NDArray[np.int64], columns: NDArray[Any], value
 def _squares(rows: Array) -> NDArray[np.float64]:
     """Return the squared length of each row, in double precision."""
     return np.asarray(np.square(rows, dtype=np.float64).sum(axis=1))
-
-
-def _plain(array: NDArray[Any], kind: DTypeLike) -> NDArray[Any]:
-    """Return the array as the kernels were compiled for: one type, contiguous, writable; itself where it is so."""
-    return np.require(array, kind, ["C", "W"])

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model.features import KINDS, POSITIVE_KINDS, Histories, Moments, moments_at, positions_from_end
+from model.errors import FeatureError
+from model.features import HISTORY_LIMIT, KINDS, POSITIVE_KINDS, Histories, Moments, moments_at
+from model.threads import in_parts, plain
 
 NEGATIVES = 64
 TARGET_LIMIT = 20
@@ -79,6 +81,20 @@ def uniforms(seed: int, round_number: int, keys: NDArray[np.uint64], draws: int)
     return bits * 2.0**-53
 
 
+def check_items(histories: Histories, catalogue: int) -> None:
+    """Refuse events that a catalogue of this many items does not have: compiled loops do not look.
+
+    Raises:
+        FeatureError: names the number that is out of bounds and the bound.
+    """
+    for name, numbers, bound in (("item", histories.items, catalogue), ("kind", histories.kinds, len(KINDS))):
+        if len(numbers) and not 0 <= int(numbers.min()) <= int(numbers.max()) < bound:
+            raise FeatureError(
+                f"histories hold {name} numbers from {numbers.min()} to {numbers.max()}; they must be from 0 to "
+                f"{bound - 1}: read them again with the catalogue of this model"
+            )
+
+
 def draw_negatives(
     draws: NDArray[np.float64], probabilities: NDArray[np.float64], histories: Histories
 ) -> NDArray[np.int64]:
@@ -88,15 +104,20 @@ def draw_negatives(
         draws: numbers in [0, 1).
         probabilities: (items,) public, summing to 1.
         histories: *train* events of each shopper; their items are never negatives of that shopper.
+
+    Raises:
+        FeatureError: the histories do not fit the catalogue.
     """
+    from model.kernels_sampling import pick_negatives  # numba loads only where examples are drawn
+
+    check_items(histories, len(probabilities))
     cumulative = np.cumsum(probabilities)
-    items = np.minimum(np.searchsorted(cumulative, draws * cumulative[-1], side="right"), len(cumulative) - 1)
-    count = np.int64(len(probabilities))
-    own = np.unique(histories.rows * count + histories.items)
-    asked = np.arange(len(histories))[:, None] * count + items
-    place = np.minimum(np.searchsorted(own, asked), max(len(own) - 1, 0))
-    taken = own[place] == asked if len(own) else np.zeros(asked.shape, dtype=bool)
-    return np.where(taken, -1, items)
+    places = np.linspace(0.0, cumulative[-1], max(1, min(len(cumulative), draws.size)), endpoint=False)
+    guide = np.searchsorted(cumulative, places, side="right").clip(max=len(cumulative) - 1)
+    negatives = np.empty(draws.shape, dtype=np.int64)
+    events = plain(histories.indptr, np.int64), plain(histories.items, np.int32)
+    in_parts(pick_negatives, len(draws), *events, plain(draws, np.float64), cumulative, guide, negatives)
+    return negatives
 
 
 def draw_examples(
@@ -117,34 +138,30 @@ def draw_examples(
         seed: of the draws; from the operating system's entropy in production.
         round_number: of this round.
         clock: whether times are seconds, so that moments have hours and events have ages.
+
+    Raises:
+        FeatureError: the histories do not fit the catalogue.
     """
     draws = uniforms(seed, round_number, keys, 1 + NEGATIVES)
-    chosen = _chosen_times(histories, draws[:, 0])
-    at = chosen[histories.rows]
-    positive = POSITIVE[histories.kinds]
-    targets = _first_targets(histories.keep((histories.times == at) & positive))
-    past = histories.keep(histories.times < at)
-    times = np.where(targets[:, 0] >= 0, chosen, -1) if clock else np.full(len(chosen), -1)
     negatives = draw_negatives(draws[:, 1:], probabilities, histories)
-    return Examples(past.recent(), moments_at(times), targets, negatives)
+    chosen, past, targets = _split_at_random_moments(histories, draws[:, 0], len(probabilities))
+    times = np.where(targets[:, 0] >= 0, chosen, -1) if clock else np.full(len(chosen), -1)
+    return Examples(histories.keep(past), moments_at(times), targets, negatives)
 
 
-def _chosen_times(histories: Histories, draws: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return the time of one distinct positive moment per shopper, chosen uniformly; -1 without any."""
-    positive = histories.keep(POSITIVE[histories.kinds])
-    first = np.diff(positive.times, prepend=-1) != 0
-    starts = positive.indptr[:-1][np.diff(positive.indptr) > 0]
-    first[starts] = True
-    distinct = positive.keep(first)
-    counts = np.diff(distinct.indptr)
-    pick = distinct.indptr[:-1] + np.minimum((draws * counts).astype(np.int64), np.maximum(counts - 1, 0))
-    return np.where(counts > 0, np.append(distinct.times, -1)[np.minimum(pick, len(distinct.times))], -1)
+def _split_at_random_moments(
+    histories: Histories, draws: NDArray[np.float64], catalogue: int
+) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64]]:
+    """Return each shopper's moment (-1: none), which events the tower reads before it, and the targets at it."""
+    from model.kernels_sampling import choose_moments, split_at_moments
 
-
-def _first_targets(at_moment: Histories) -> NDArray[np.int64]:
-    """Return up to TARGET_LIMIT targets per shopper, -1 padded."""
-    targets = np.full((len(at_moment), TARGET_LIMIT), -1, dtype=np.int64)
-    places = positions_from_end(at_moment.indptr)
-    fits = places < TARGET_LIMIT
-    targets[at_moment.rows[fits], places[fits]] = at_moment.items[fits]
-    return targets
+    shoppers = len(histories)
+    indptr, times = plain(histories.indptr, np.int64), plain(histories.times, np.int64)
+    items, kinds = plain(histories.items, np.int32), plain(histories.kinds, np.int8)
+    positive = POSITIVE[kinds]
+    chosen = np.empty(shoppers, dtype=np.int64)
+    in_parts(choose_moments, shoppers, indptr, times, positive, plain(draws, np.float64), chosen)
+    past, targets = np.empty(len(items), dtype=np.bool_), np.empty((shoppers, TARGET_LIMIT), dtype=np.int64)
+    events = indptr, items, kinds, times, positive, chosen
+    in_parts(split_at_moments, shoppers, *events, HISTORY_LIMIT, catalogue, past, targets)
+    return chosen, past, targets

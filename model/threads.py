@@ -7,6 +7,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
 
 LEAST_PART = 16
 """A part of a range is at least this long: shorter ones cost more to hand over than to compute."""
@@ -22,6 +26,11 @@ def in_parts(kernel: Callable[..., None], length: int, *arguments: object) -> No
     done = [_pool(threads).submit(kernel, first, last, *arguments) for first, last in pairwise(ends)]
     for part in done:
         part.result()
+
+
+def plain(array: NDArray[Any], kind: DTypeLike) -> NDArray[Any]:
+    """Return the array as kernels are compiled for: one type, contiguous, writable; itself where it is so."""
+    return np.require(array, kind, ["C", "W"])
 
 
 def thread_count() -> int:
