@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from client.shoppers import EVENT_LIMIT
 from evaluation.errors import SettingsError
 from evaluation.experiment import FEDERATED, PRIVATE, REJECTED_FILE, Experiment, Released, finite, measured
 from evaluation.per_merchant import merchant_rows
@@ -15,6 +16,7 @@ from evaluation.protocol import Protocol, Result, Scorer, paired_difference
 from evaluation.report import write
 from evaluation.report_contract import UNPROTECTED
 from evaluation.settings import ExperimentSettings, Watch, config_hash
+from evaluation.split import Split
 from privacy.plan import Stage, Trust
 from server.coordination.config import Participants
 from server.registry import Registry
@@ -120,8 +122,15 @@ def _data(experiment: Experiment) -> dict[str, Any]:
         "split": str(cut.kind),
         "clock": str(dataset.clock),
         "rejected_rows": dataset.rejected_rows,
+        "event_limit": EVENT_LIMIT,
+        "capped_shoppers": _capped(cut),
         "source": dataset.source,
     }
+
+
+def _capped(cut: Split) -> int:
+    """Return how many shoppers did more than a participant reads of one: a raw figure, as all of `data` is."""
+    return int((cut.train.group_by("user_id").len()["len"] > EVENT_LIMIT).sum())
 
 
 def _privacy(experiment: Experiment, released: Released) -> dict[str, Any]:
@@ -194,6 +203,11 @@ def _warnings(experiment: Experiment) -> list[str]:
         )
     if dataset.rejected_rows:
         warnings.append(f"{dataset.rejected_rows} rows were rejected; see {REJECTED_FILE} in the run folder.")
+    if capped := _capped(experiment.split):
+        warnings.append(
+            f"{capped} shoppers have more than {EVENT_LIMIT:,} events; a participant learns from the newest "
+            f"{EVENT_LIMIT:,} of each (a raw figure of the simulation, outside the privacy budget)."
+        )
     return warnings
 
 

@@ -72,6 +72,8 @@ def test_json_is_one_object_that_keeps_the_contract(run: tuple[Path, dict[str, A
     assert report["privacy"]["epsilon"] == pytest.approx(4.0, abs=1e-6)
     assert report["privacy"]["delta"] == 1e-3
     assert report["data"]["merchants"] == 2
+    assert (report["data"]["event_limit"], report["data"]["capped_shoppers"]) == (10_000, 0)
+    assert not [text for text in report["warnings"] if "have more than" in text]
 
 
 def test_the_run_folder_holds_the_promoted_model_of_the_report(run: tuple[Path, dict[str, Any]]) -> None:
