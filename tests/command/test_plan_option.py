@@ -133,3 +133,16 @@ def test_a_ledger_without_its_keys_is_refused_as_by_a_run(
     done = fedrank("simulate", "--data", str(data), "--out", str(out), *SMALL, "--plan")
     assert done.returncode == DATA and "no folder keys" in done.stderr
     assert not (out / "keys").exists()
+
+
+def test_a_ledger_on_a_database_server_is_looked_up_with_the_run_folders_keys(
+    fedrank: Command, data: Path, tmp_path: Path, postgres_database: str
+) -> None:
+    """What a run spent there is taken off, and planning charges nothing there."""
+    out, words = tmp_path / "run", ("--ledger", postgres_database, "--epsilon")
+    assert plan_of(fedrank, data, out, *words, "4")["spent_mu2"] == 0
+    run = fedrank("simulate", "--data", str(data), "--out", str(out), *SMALL, *words, "4", "--json")
+    assert run.returncode == 0, run.stderr
+    before = Ledger.open(postgres_database).statement()
+    assert plan_of(fedrank, data, out, *words, "8")["spent_epsilon"] == pytest.approx(4, abs=1e-6)
+    assert Ledger.open(postgres_database).statement() == before
