@@ -11,3 +11,7 @@ class ShapeError(ModelError, ValueError):
 
 class FeatureError(ModelError, ValueError):
     """A feature value lies outside its declared range."""
+
+
+class EncoderError(ModelError, RuntimeError):
+    """A content encoder is not there, or its cache cannot be used."""

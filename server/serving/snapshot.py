@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from model.catalogue import item_columns
-from model.content import CONTENT_FEATURES, item_features
-from model.errors import ModelError
+from model.encoders import Encoder, EncoderName, encoder_named
+from model.errors import EncoderError, ModelError
 from model.features import Context, Histories, Moments, moments
 from model.schema import Schema, Weights, check
 from model.two_tower import encode_items, encode_users, score
@@ -66,10 +66,12 @@ def build_snapshot(model: ModelVersion, catalogue: Catalogue, merchant_id: str |
     """Embed the catalogue with `model`; of one merchant only, where `merchant_id` is given.
 
     Features weigh words by their rarity in the whole catalogue, so the whole is embedded before it is cut.
-    Raises `CatalogueError` where the version's parameters do not fit the catalogue.
+    Raises `CatalogueError` where the version's parameters do not fit the catalogue, or where its content encoder
+    is not here.
     """
-    _check_fit(model, catalogue)
-    vectors = encode_items(model.weights, item_features(item_columns(catalogue.table)))
+    encoder = _encoder_of(model)
+    _check_fit(model, catalogue, encoder.columns)
+    vectors = encode_items(model.weights, encoder.encode(item_columns(catalogue.table)))
     bias = model.weights["item_bias"]
     if merchant_id is not None:
         rows = catalogue.rows_of(merchant_id)
@@ -88,10 +90,25 @@ def build_snapshot(model: ModelVersion, catalogue: Catalogue, merchant_id: str |
     )
 
 
-def _check_fit(model: ModelVersion, catalogue: Catalogue) -> None:
+def _encoder_of(model: ModelVersion) -> Encoder:
+    """The content encoder that the card names: other features would not mean what the weights have learned."""
+    card = model.card.get("encoder") or {"name": EncoderName.HASHED}
+    try:
+        encoder = encoder_named(card["name"])
+    except EncoderError as error:
+        raise CatalogueError(f"model version {model.version} cannot be served here: {error}") from error
+    if card.get("version", encoder.version) != encoder.version:
+        raise CatalogueError(
+            f"model version {model.version} was made with version {card['version']} of the content encoder "
+            f"{encoder.name}, here is {encoder.version}; install the same one, or train again"
+        )
+    return encoder
+
+
+def _check_fit(model: ModelVersion, catalogue: Catalogue, features: int) -> None:
     table = model.weights.get("item_id")
     dim = table.shape[-1] if table is not None and table.ndim == 2 else 0
-    schema = Schema(items=len(catalogue.item_ids), content_features=CONTENT_FEATURES, dim=dim)
+    schema = Schema(items=len(catalogue.item_ids), content_features=features, dim=dim)
     try:
         check(model.weights, schema)
     except ModelError as error:
