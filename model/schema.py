@@ -32,6 +32,7 @@ class Schema:
             "kind_weight": (len(KINDS),),
             "position_weight": (POSITION_BUCKETS,),
             "age_weight": (AGE_BUCKETS,),
+            "rarity": (1,),
             "context": (CONTEXT_ROWS, self.dim),
         }
 

@@ -2,7 +2,8 @@
 
 Item tower: v_i = item_id[i] + features[i] @ content.
 User tower: u = gain * sum_h a_h v_h / sqrt(sum_h a_h) + sum of the context rows of the moment, where
-log a_h = kind_weight + position_weight + age_weight of event h. The history stays with its owner.
+log a_h = kind_weight + position_weight + age_weight of event h - rarity * item_bias of its item, so that what everybody
+has says less about a shopper. The history stays with its owner.
 Score: u . v_i + prior_scale * item_bias[i].
 """
 
@@ -43,6 +44,13 @@ def event_weights(weights: Weights, histories: Histories, moments: Moments) -> N
     ages = age_buckets(histories, moments)
     logits = weights["kind_weight"][histories.kinds] + weights["position_weight"][positions]
     logits = logits + np.where(ages < 0, 0.0, weights["age_weight"][ages])
+    plain = np.exp(np.clip(logits, -10.0, 10.0))
+    return np.asarray(plain * rarity_weights(weights)[histories.items], dtype=np.float32)
+
+
+def rarity_weights(weights: Weights) -> NDArray[np.float32]:
+    """Return what each item counts in a history by how rarely it is liked, (items,)."""
+    logits = -weights["rarity"][0] * weights["item_bias"]
     return np.asarray(np.exp(np.clip(logits, -10.0, 10.0)), dtype=np.float32)
 
 

@@ -16,7 +16,7 @@ from model.spectral import GramBlock, head_size, spectral_vectors, start
 from model.two_tower import encode_items
 from server.coordination.optimiser import Adam
 
-TRAINED = ("gain", "prior_scale", "kind_weight", "position_weight", "age_weight", "context")
+TRAINED = ("gain", "prior_scale", "kind_weight", "position_weight", "age_weight", "rarity", "context")
 """Parameters of the gradient rounds: few, so that the noise on each stays small (docs/adr/0004)."""
 
 LEAST_COUNT = 0.5

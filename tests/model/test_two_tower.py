@@ -40,6 +40,7 @@ def slow_user(
         if now >= 0:
             days = (now - time) // DAY
             logit += float(weights["age_weight"][min(int(np.log2(days + 1)), AGE_BUCKETS - 1)])
+        logit -= float(weights["rarity"][0] * weights["item_bias"][item])
         total += np.exp(logit)
         pooled += np.exp(logit) * vectors[item]
     context = sum((weights["context"][code] for code in codes if code >= 0), np.zeros(vectors.shape[1]))
@@ -88,19 +89,20 @@ def test_a_repeated_event_counts_less_than_twice() -> None:
     np.testing.assert_allclose(users, [[0, 0, 1, 0], [0, 0, 2, 0]], rtol=1e-6)
 
 
-def test_kinds_positions_and_ages_each_have_a_weight() -> None:
-    """The weight of an event is the exponential of the sum of its three weights; unknown clocks drop the age."""
+def test_kinds_positions_ages_and_rarity_each_have_a_weight() -> None:
+    """The weight of an event is the exponential of the sum of its weights; unknown clocks drop the age."""
     weights = random_weights(np.random.default_rng(3), items=ITEMS, dim=DIM)
     history = histories_of([(1, "purchase", 0), (2, "view", 6 * DAY)])
     kind, position, age = (weights[name] for name in ("kind_weight", "position_weight", "age_weight"))
     older, newer = KINDS.index("purchase"), KINDS.index("view")
     known = moments([Context(timestamp=8 * DAY)])
     assert age_buckets(history, known).tolist() == [3, 1]
-    expected = [kind[older] + position[1] + age[3], kind[newer] + position[0] + age[1]]
+    rare = -weights["rarity"][0] * weights["item_bias"][[1, 2]]
+    expected = [kind[older] + position[1] + age[3], kind[newer] + position[0] + age[1]] + rare
     np.testing.assert_allclose(event_weights(weights, history, known), np.exp(expected), rtol=1e-5)
     unknown = moments([Context()])
     assert age_buckets(history, unknown).tolist() == [-1, -1]
-    expected = [kind[older] + position[1], kind[newer] + position[0]]
+    expected = [kind[older] + position[1], kind[newer] + position[0]] + rare
     np.testing.assert_allclose(event_weights(weights, history, unknown), np.exp(expected), rtol=1e-5)
 
 
