@@ -15,13 +15,17 @@ Offsets = NDArray[np.int64]
 
 
 class Public(NamedTuple):
-    """What every shopper's gradient reads: (items, dim) vectors, (dim,) gain, bias and log q (items,)."""
+    """What every shopper's gradient reads: (items, dim) vectors, (dim,) gain, bias and log q (items,).
+
+    `loss` is the code of a `model.losses.Loss`; log q is 0 where it compares raw scores.
+    """
 
     vectors: Floats
     gain: Floats
     prior_scale: float
     bias: Floats
     log_q: Doubles
+    loss: int
 
 
 class Cohort(NamedTuple):

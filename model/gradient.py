@@ -1,12 +1,12 @@
-"""Per-shopper gradients of the sampled softmax in closed form, clipped and summed but never stored.
+"""Per-shopper gradients of a loss in closed form, clipped and summed but never stored.
 
-With one user vector per shopper the gradient on the item vectors has rank two, alpha u^T + b (g*r)^T: alpha is the
-softmax error on candidates, b the pooling weight of the history and r = V^T alpha. Its norm is closed-form, and
-the clipped sum over a cohort is added up from the factors (docs/adr/0005, docs/adr/0010). Equality with Opacus'
+With one user vector per shopper the gradient on the item vectors has rank two, alpha u^T + b (g*r)^T: alpha is
+d loss / d logit of each candidate, b the pooling weight of the history and r = V^T alpha. Its norm is closed-form,
+and the clipped sum over a cohort is added up from the factors (docs/adr/0005, docs/adr/0010). Equality with Opacus'
 per-sample gradients and with the plain torch tower (`model.torch_tower`) is a test.
 
-Loss of a shopper: mean over targets p of -log softmax over {p} and the shopper's negatives, with logits
-u.v_j + prior_scale * bias_j - log Q_j (Bengio & Senecal 2008; Yi et al. 2019).
+Logits are u.v_j + prior_scale * bias_j; the sampled softmax takes log Q_j off (Bengio & Senecal 2008; Yi et al.
+2019). The losses are those of `model.losses`.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 from model.errors import FeatureError, ShapeError
 from model.factors import Codes, Cohort, Factors, Public, room_for
 from model.features import AGE_BUCKETS, CONTEXT_ROWS, KINDS, POSITION_BUCKETS
+from model.losses import Loss
 from model.sampling import Examples, check_items
 from model.schema import Weights
 from model.threads import in_parts, plain
-from model.two_tower import context_vectors
+from model.two_tower import context_vectors, rarity_weights
 
 Array = NDArray[np.float32]
 
@@ -121,13 +122,18 @@ def zero_sum(trained: Iterable[str], items: int, dim: int) -> dict[str, Array]:
         "kind_weight": (len(KINDS),),
         "position_weight": (POSITION_BUCKETS,),
         "age_weight": (AGE_BUCKETS,),
+        "rarity": (1,),
         "context": (CONTEXT_ROWS, dim),
     }
     return {name: np.zeros(shapes[name], np.float32) for name in sorted(shapes.keys() & set(trained))}
 
 
 def cohort_gradient(
-    weights: Weights, vectors: Array, examples: Examples, log_q: NDArray[np.float64]
+    weights: Weights,
+    vectors: Array,
+    examples: Examples,
+    log_q: NDArray[np.float64],
+    loss: Loss = Loss.SAMPLED_SOFTMAX,
 ) -> CohortGradient:
     """Return the factored gradients of every shopper's loss.
 
@@ -136,6 +142,7 @@ def cohort_gradient(
         vectors: (items, dim) item vectors of the catalogue that the examples index.
         examples: one per shopper; a shopper without targets has a zero gradient.
         log_q: (items,) log sampling probability of each item.
+        loss: what the shoppers' targets and negatives are asked for.
 
     Raises:
         FeatureError: the examples do not fit the catalogue.
@@ -151,7 +158,8 @@ def cohort_gradient(
         plain(weights["gain"], np.float32),
         float(weights["prior_scale"][0]),
         plain(weights["item_bias"], np.float32),
-        plain(log_q, np.float64),
+        plain(log_q if loss.corrects_sampling else np.zeros_like(log_q), np.float64),
+        loss.code,
     )
     codes = _event_codes(examples)
     cohort = _cohort(weights, examples, codes)
@@ -159,6 +167,7 @@ def cohort_gradient(
     in_parts(gradients, len(examples), public, cohort, factors)
     small = {"gain": factors.r * factors.pooled, "prior_scale": factors.prior[:, None]}
     small.update(_by_bucket(cohort, codes, factors.along))
+    small["rarity"] = _rarity_slopes(weights["item_bias"], cohort, factors.along)
     return CohortGradient(len(vectors), cohort, factors, small, plain(examples.moments.codes, np.int64))
 
 
@@ -186,7 +195,7 @@ def _cohort(weights: Weights, examples: Examples, codes: Codes) -> Cohort:
     return Cohort(
         plain(examples.histories.indptr, np.int64),
         plain(examples.histories.items, np.int32),
-        _event_table(weights)[codes],
+        _event_table(weights)[codes] * rarity_weights(weights)[examples.histories.items],
         context_vectors(weights, examples.moments),
         plain(examples.targets, np.int32),
         plain(examples.negatives, np.int32),
@@ -194,7 +203,7 @@ def _cohort(weights: Weights, examples: Examples, codes: Codes) -> Cohort:
 
 
 def _event_table(weights: Weights) -> Array:
-    """Return the weight a of an event of each code: `model.two_tower.event_weights`, once per code."""
+    """Return the weight of an event of each code but for its item: `model.two_tower.event_weights`, once per code."""
     ages = np.append(np.float32(0.0), weights["age_weight"])
     logits = weights["kind_weight"][:, None, None] + weights["position_weight"][:, None] + ages
     return np.asarray(np.exp(np.clip(logits, -10.0, 10.0)), dtype=np.float32).ravel()
@@ -221,6 +230,14 @@ def _by_bucket(cohort: Cohort, codes: Codes, along: Array) -> dict[str, Array]:
     sums = {name: np.zeros((shoppers, size), np.float32) for name, size in sizes.items()}
     in_parts(bucket_sums, shoppers, cohort.indptr, codes, along, *sums.values())
     return sums
+
+
+def _rarity_slopes(bias: Array, cohort: Cohort, along: Array) -> Array:
+    """Return the gradient on the rarity exponent, (shoppers, 1): log a of an event falls by the bias of its item."""
+    slopes = np.append(-along * bias[cohort.items], np.float32(0.0))
+    starts = np.minimum(cohort.indptr[:-1], len(along))
+    sums = np.add.reduceat(slopes, starts)
+    return np.asarray(np.where(np.diff(cohort.indptr) > 0, sums, 0.0)[:, None], dtype=np.float32)
 
 
 def _scatter(table: Array, rows: NDArray[np.int64], columns: NDArray[Any], values: Array) -> None:

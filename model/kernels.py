@@ -2,22 +2,20 @@
 
 Each kernel is serial, works on a range and lets go of the interpreter lock, so that `model.threads` may run it on
 parts of a cohort at once; what it writes for one shopper depends on that shopper alone. The loss enters only
-through `softmax_errors`, d loss / d logits; the user encoder only through the event weights `Cohort.a`.
+through `loss_errors`, d loss / d logits; the user encoder only through the event weights `Cohort.a`.
 
 Limits are ifs and not max() or min(): a NaN must stay NaN, so that clipping refuses the shopper.
 """
 
 from __future__ import annotations
 
-from math import exp, log, log1p, sqrt
+from math import sqrt
 
 import numpy as np
 
 from model.compiling import compiled
 from model.factors import Cohort, Doubles, Factors, Floats, Items, Offsets, Public
-
-LOWEST = -1e30
-SMALLEST = 1e-300
+from model.kernels_losses import loss_errors
 
 
 @compiled
@@ -38,7 +36,7 @@ def gradients(first: int, last: int, public: Public, cohort: Cohort, out: Factor
             u[d] = public.gain[d] * pooled[d] + cohort.context[s, d]
         _logits(targets, public, u, logits_t)
         _logits(negatives, public, u, logits_n)
-        out.losses[s] = softmax_errors(targets, logits_t, logits_n, errors_t, errors_n)
+        out.losses[s] = loss_errors(public.loss, targets, logits_t, logits_n, errors_t, errors_n)
         _clear(r)
         _add_rows(targets, errors_t, vectors, r)
         _add_rows(negatives, errors_n, vectors, r)
@@ -48,42 +46,6 @@ def gradients(first: int, last: int, public: Public, cohort: Cohort, out: Factor
         half = np.float32(0.5) * _dot(out.pooled, s, gr) / total
         for h in range(len(history)):  # through the pooled sum, and through its normaliser
             out.along[begin + h] = b[h] * _dot(vectors, history[h], gr) - half * a[h]
-
-
-@compiled
-def softmax_errors(
-    targets: Items, logits_t: Doubles, logits_n: Doubles, errors_t: Floats, errors_n: Floats
-) -> float:
-    """Write the error of the sampled softmax of each target against the negatives; return the mean loss.
-
-    In terms of the log odds of a target against all negatives, so that nothing cancels or overflows. Absent
-    negatives have logit -inf; `logits_n` is used up.
-    """
-    top, odds, real = LOWEST, 0.0, 0
-    for c in range(len(logits_n)):
-        if not logits_n[c] <= top:
-            top = logits_n[c]
-    for c in range(len(logits_n)):
-        logits_n[c] = exp(logits_n[c] - top)
-        odds += logits_n[c]
-    if odds < SMALLEST:
-        odds = SMALLEST
-    rest = top + log(odds)
-    for c in range(len(targets)):
-        real += targets[c] >= 0
-    missed, loss = 0.0, 0.0
-    for c in range(len(targets)):
-        errors_t[c] = 0.0
-        if targets[c] >= 0:
-            x = logits_t[c] - rest
-            small = exp(-abs(x))
-            miss = (small if x > 0 else 1.0) / (1.0 + small) / real
-            errors_t[c] = -miss
-            missed += miss
-            loss += (log1p(small) - (x if x < 0 else 0.0)) / real
-    for c in range(len(logits_n)):
-        errors_n[c] = logits_n[c] * (missed / odds)
-    return loss
 
 
 @compiled

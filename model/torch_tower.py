@@ -11,27 +11,53 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.functional import softplus
 
 from model.errors import ShapeError
 from model.features import HISTORY_LIMIT, POSITION_BUCKETS, log_bucket, positions_from_end
 from model.gradient import ITEM_VECTORS
+from model.losses import Loss
 from model.sampling import NEGATIVES, TARGET_LIMIT, Examples
 from model.schema import Weights
 from model.two_tower import age_buckets
 
 SECTIONS = [HISTORY_LIMIT] * 4 + [4, TARGET_LIMIT, NEGATIVES]
 LARGEST_INDEX = 2**24
-PARAMETERS = ("gain", "prior_scale", "kind_weight", "position_weight", "age_weight", "context")
+PARAMETERS = ("gain", "prior_scale", "kind_weight", "position_weight", "age_weight", "rarity", "context")
+
+
+def sampled_softmax(logits_t: Tensor, logits_n: Tensor, present: Tensor) -> Tensor:
+    """Return -log softmax of each target against the negatives, (shoppers, targets); absent ones are very low."""
+    rest = torch.logsumexp(logits_n, dim=1, keepdim=True)
+    return torch.logaddexp(logits_t, rest) - logits_t
+
+
+def bpr(logits_t: Tensor, logits_n: Tensor, present: Tensor) -> Tensor:
+    """Return the mean over the negatives that are `present` of log(1 + exp(x_n - x_t)), (shoppers, targets)."""
+    pairs = softplus(logits_n.unsqueeze(1) - logits_t.unsqueeze(2)) * present.unsqueeze(1)
+    return pairs.sum(dim=2) / present.sum(dim=1, keepdim=True).clamp(min=1.0)
+
+
+def focal_bce(logits_t: Tensor, logits_n: Tensor, present: Tensor) -> Tensor:
+    """Return f(x_t) + sum over negatives of f(-x_n), f(x) = sigmoid(-x)^2 softplus(-x), (shoppers, targets)."""
+    focal_t = torch.sigmoid(-logits_t).square() * softplus(-logits_t)
+    focal_n = torch.sigmoid(logits_n).square() * softplus(logits_n)
+    return focal_t + (focal_n * present).sum(dim=1, keepdim=True)
+
+
+TORCH_LOSSES = {Loss.SAMPLED_SOFTMAX: sampled_softmax, Loss.BPR: bpr, Loss.FOCAL_BCE: focal_bce}
+"""The losses of `model.losses`: the reference for the compiled ones."""
 
 
 class TowerLoss(nn.Module):
-    """Sampled-softmax loss of each shopper, (shoppers, 1), from packed examples (shoppers, sum of SECTIONS)."""
+    """Loss of each shopper, (shoppers, 1), from packed examples (shoppers, sum of SECTIONS)."""
 
     gain: Tensor
     prior_scale: Tensor
     kind_weight: Tensor
     position_weight: Tensor
     age_weight: Tensor
+    rarity: Tensor
     context: Tensor
     item_vectors: Tensor
 
@@ -41,6 +67,7 @@ class TowerLoss(nn.Module):
         vectors: NDArray[np.float32],
         log_q: NDArray[np.float64],
         trained: frozenset[str],
+        loss: Loss = Loss.SAMPLED_SOFTMAX,
     ) -> None:
         """Take the parameters of a model version; those in `trained` become torch parameters."""
         super().__init__()
@@ -52,7 +79,8 @@ class TowerLoss(nn.Module):
             self._hold(name, torch.from_numpy(weights[name].copy()), trained)
         self._hold(ITEM_VECTORS, torch.from_numpy(vectors.copy()), trained)
         self.item_bias = torch.from_numpy(weights["item_bias"].copy())
-        self.log_q = torch.from_numpy(log_q.astype(np.float32))
+        self.log_q = torch.from_numpy(log_q.astype(np.float32)) * float(loss.corrects_sampling)
+        self._loss_of_targets = TORCH_LOSSES[loss]
 
     def _hold(self, name: str, value: Tensor, trained: frozenset[str]) -> None:
         setattr(self, name, nn.Parameter(value) if name in trained else value)
@@ -65,9 +93,8 @@ class TowerLoss(nn.Module):
         prior = self.prior_scale * self.item_bias - self.log_q
         logits_t = self._logits(user, vectors, prior, targets)
         logits_n = self._logits(user, vectors, prior, negatives)
-        rest = torch.logsumexp(logits_n, dim=1, keepdim=True)
+        losses = self._loss_of_targets(logits_t, logits_n, (negatives >= 0).float())
         real = (targets >= 0).float()
-        losses = torch.logaddexp(logits_t, rest) - logits_t
         share = real / real.sum(dim=1, keepdim=True).clamp(min=1.0)
         return torch.where(real > 0, share * losses, torch.zeros_like(losses)).sum(dim=1, keepdim=True)
 
@@ -78,7 +105,8 @@ class TowerLoss(nn.Module):
         there = (items >= 0).float()
         logits = self.kind_weight[_index(kinds)] + self.position_weight[_index(positions)]
         logits = logits + self.age_weight[_index(ages)] * (ages >= 0).float()
-        a = torch.exp(logits.clamp(-10.0, 10.0)) * there
+        rare = torch.exp((-self.rarity * self.item_bias).clamp(-10.0, 10.0))
+        a = torch.exp(logits.clamp(-10.0, 10.0)) * rare[_index(items)] * there
         total = a.sum(dim=1, keepdim=True)
         scale = torch.where(total > 0, total, torch.ones_like(total)).rsqrt()
         pooled = (a.unsqueeze(-1) * vectors[_index(items)]).sum(dim=1) * scale

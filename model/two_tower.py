@@ -2,8 +2,8 @@
 
 Item tower: v_i = item_id[i] + features[i] @ content.
 User tower: u = gain * sum_h a_h v_h / sqrt(sum_h a_h) + sum of the context rows of the moment, where
-log a_h = kind_weight + position_weight + age_weight of event h - rarity * item_bias of its item, so that what everybody
-has says less about a shopper. The history stays with its owner.
+log a_h = kind_weight + position_weight + age_weight of event h - rarity * item_bias of its item, so that what
+everybody has says less about a shopper. The history stays with its owner.
 Score: u . v_i + prior_scale * item_bias[i].
 """
 

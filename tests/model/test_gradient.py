@@ -21,6 +21,7 @@ from tower_world import (
 
 from model.features import AGE_BUCKETS, DAY, POSITION_BUCKETS
 from model.gradient import ITEM_VECTORS, CohortGradient, cohort_gradient
+from model.losses import Loss
 from model.sampling import Examples
 from model.schema import Weights
 from model.torch_tower import PARAMETERS, TowerLoss, pack
@@ -37,9 +38,17 @@ class World:
     """One random cohort with a model and public probabilities."""
 
     def __init__(
-        self, seed: int, *, shoppers: int = 6, items: int = 12, dim: int = 4, longest: int = 30
+        self,
+        seed: int,
+        *,
+        shoppers: int = 6,
+        items: int = 12,
+        dim: int = 4,
+        longest: int = 30,
+        loss: Loss = Loss.SAMPLED_SOFTMAX,
     ) -> None:
         """Draw everything from one seed."""
+        self.loss = loss
         random = np.random.default_rng(seed)
         self.examples: Examples = random_examples(random, shoppers=shoppers, items=items, longest=longest)
         self.weights: Weights = random_weights(random, items=items, dim=dim)
@@ -48,14 +57,14 @@ class World:
 
     def closed_form(self) -> CohortGradient:
         """What the platform computes."""
-        return cohort_gradient(self.weights, self.vectors, self.examples, self.log_q)
+        return cohort_gradient(self.weights, self.vectors, self.examples, self.log_q, self.loss)
 
     def opacus(self, trained: frozenset[str] = EVERYTHING) -> Doubles:
         """Per-shopper gradients (shoppers, ...) of each trained parameter, from Opacus' functorch path.
 
         In double precision, so that a difference is an error of ours.
         """
-        loss = TowerLoss(self.weights, self.vectors, self.log_q, trained).double()
+        loss = TowerLoss(self.weights, self.vectors, self.log_q, trained, self.loss).double()
         module = GradSampleModule(loss, loss_reduction="sum", force_functorch=True, strict=False)
         module(torch.from_numpy(pack(self.examples))).sum().backward()
         return {
@@ -77,6 +86,7 @@ worlds = st.builds(
     items=st.integers(1, 40),
     dim=st.integers(1, 8),
     longest=st.sampled_from([0, 1, 5, 100]),
+    loss=st.sampled_from(Loss),
 )
 
 
@@ -134,6 +144,7 @@ def slow_loss(
         logit = weights["kind_weight"][kind] + weights["position_weight"][bucket(newer, POSITION_BUCKETS)]
         if now >= 0:
             logit += weights["age_weight"][bucket((now - int(time)) // DAY, AGE_BUCKETS)]
+        logit -= weights["rarity"][0] * weights["item_bias"][item]
         total += np.exp(logit)
         pooled += np.exp(logit) * vectors[item]
     user = weights["gain"] * pooled / np.sqrt(total) if total else pooled
@@ -195,7 +206,9 @@ def test_the_gradient_stays_exact_where_logits_are_far_apart() -> None:
     np.testing.assert_allclose(
         ours.squared_norms(SMALL), squared_norms({n: theirs[n] for n in SMALL}), rtol=1e-4
     )
-    assert ours.factors.errors_t[0, 1] > -0.5, "the second target competes with the negatives, not with the first target"
+    assert ours.factors.errors_t[0, 1] > -0.5, (
+        "the second target competes with the negatives, not with the first target"
+    )
 
 
 def test_who_has_no_target_has_no_gradient_and_no_loss() -> None:

@@ -12,6 +12,7 @@ from tower_world import histories_of, random_examples, random_log_q, random_vect
 from model.errors import ShapeError
 from model.features import HISTORY_LIMIT, KINDS, Context, moments
 from model.gradient import ITEM_VECTORS, cohort_gradient
+from model.losses import Loss
 from model.sampling import NEGATIVES, TARGET_LIMIT, Examples
 from model.torch_tower import LARGEST_INDEX, PARAMETERS, SECTIONS, TowerLoss, pack
 
@@ -19,16 +20,16 @@ ITEMS, DIM = 9, 3
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.integers(0, 2**32), st.integers(1, 8), st.sampled_from([0, 2, 100]))
-def test_both_implementations_give_the_same_loss(seed: int, shoppers: int, longest: int) -> None:
+@given(st.integers(0, 2**32), st.integers(1, 8), st.sampled_from([0, 2, 100]), st.sampled_from(Loss))
+def test_both_implementations_give_the_same_loss(seed: int, shoppers: int, longest: int, loss: Loss) -> None:
     """Torch and the closed form agree for every shopper, those without targets included."""
     random = np.random.default_rng(seed)
     weights = random_weights(random, items=ITEMS, dim=DIM)
     vectors = random_vectors(random, items=ITEMS, dim=DIM)
     log_q = random_log_q(random, ITEMS)
     examples = random_examples(random, shoppers=shoppers, items=ITEMS, longest=longest)
-    losses = TowerLoss(weights, vectors, log_q, frozenset())(torch.from_numpy(pack(examples)))
-    expected = cohort_gradient(weights, vectors, examples, log_q).losses
+    losses = TowerLoss(weights, vectors, log_q, frozenset(), loss)(torch.from_numpy(pack(examples)))
+    expected = cohort_gradient(weights, vectors, examples, log_q, loss).losses
     assert losses.shape == (shoppers, 1)
     np.testing.assert_allclose(losses.numpy()[:, 0], expected, rtol=1e-4, atol=1e-5)
 

@@ -98,11 +98,11 @@ def test_kinds_positions_ages_and_rarity_each_have_a_weight() -> None:
     known = moments([Context(timestamp=8 * DAY)])
     assert age_buckets(history, known).tolist() == [3, 1]
     rare = -weights["rarity"][0] * weights["item_bias"][[1, 2]]
-    expected = [kind[older] + position[1] + age[3], kind[newer] + position[0] + age[1]] + rare
+    expected = rare + np.array([kind[older] + position[1] + age[3], kind[newer] + position[0] + age[1]])
     np.testing.assert_allclose(event_weights(weights, history, known), np.exp(expected), rtol=1e-5)
     unknown = moments([Context()])
     assert age_buckets(history, unknown).tolist() == [-1, -1]
-    expected = [kind[older] + position[1], kind[newer] + position[0]] + rare
+    expected = rare + np.array([kind[older] + position[1], kind[newer] + position[0]])
     np.testing.assert_allclose(event_weights(weights, history, unknown), np.exp(expected), rtol=1e-5)
 
 
