@@ -19,7 +19,7 @@ from evaluation.pfedrec import Settings, pfedrec
 from evaluation.protocol import Scorer
 from evaluation.split import Split
 
-QUICK_ROUNDS = 10
+QUICK_ROUNDS = 5
 MEMORY_ROUNDS, MEMORY_DRAWS = 20, 400
 
 
@@ -37,7 +37,7 @@ def pfedrec_rows(
 ) -> list[SamplerRow]:
     """Judge PFedRec and its company on a data set with its last items out, each item against 99 others.
 
-    `seed` draws everything: initial values, negatives of training and the 99. `quick` takes 10 rounds and leaves
+    `seed` draws everything: initial values, negatives of training and the 99. `quick` takes 5 rounds and leaves
     iALS out, whose choice of settings fits nine models.
     """
     cut = last_item_out(folder)

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from evaluation.errors import ProtocolError
 from evaluation.metrics import Floats, Indices, Scores, list_metrics
-from evaluation.split import Split
+from evaluation.split import Csr, Split
 
 NEGATIVES = 99
 PREFIX = f"sampled{NEGATIVES}_"
@@ -27,33 +28,36 @@ def sampled_metrics(
     Each shopper's draws depend on the seed and the shopper alone. Equal scores rank by item index.
     """
     parts = [
-        _one_shopper(row, shopper, split, ks, np.random.default_rng((seed, shopper)))
+        _places(row, shopper, split, np.random.default_rng((seed, shopper)))
         for row, shopper in zip(scores, shoppers.tolist(), strict=True)
     ]
-    return {metric: np.array([part[metric] for part in parts]) for metric in parts[0]}
+    places = np.concatenate([place for place, _ in parts])
+    counts = np.array([len(place) for place, _ in parts])
+    hits = np.arange(NEGATIVES + 1)[None, :] == places[:, None]
+    metrics = list_metrics(hits, np.ones(len(places), dtype=np.int64), ks)
+    metrics["auc"] = np.concatenate([wins for _, wins in parts])
+    starts = np.cumsum(counts) - counts
+    return {name: np.add.reduceat(values, starts) / counts for name, values in metrics.items()}
 
 
-def _one_shopper(
-    scores: Scores, shopper: int, split: Split, ks: Sequence[int], random: np.random.Generator
-) -> dict[str, float]:
-    """Means over the shopper's held-out items, each with its own 99 negatives."""
-    positives = split.relevant[shopper].indices.astype(np.int64)
+def _places(
+    scores: Scores, shopper: int, split: Split, random: np.random.Generator
+) -> tuple[Indices, Floats]:
+    """For each of the shopper's held-out items, how many of its own 99 negatives are ahead and what share loses."""
+    positives = _row(split.relevant, shopper).astype(np.int64)
     outside = _never_touched(split, shopper)
     drawn = np.stack([random.choice(outside, NEGATIVES, replace=False) for _ in positives])
     mine, others = scores[positives][:, None], scores[drawn]
     ahead = (others > mine) | ((others == mine) & (drawn < positives[:, None]))
-    places = ahead.sum(axis=1)
-    hits = np.arange(NEGATIVES + 1)[None, :] == places[:, None]
-    metrics = list_metrics(hits, np.ones(positives.size, dtype=np.int64), ks)
     wins = (others < mine).mean(axis=1) + (others == mine).mean(axis=1) / 2.0
-    return {name: float(values.mean()) for name, values in metrics.items()} | {"auc": float(wins.mean())}
+    return ahead.sum(axis=1), wins
 
 
 def _never_touched(split: Split, shopper: int) -> Indices:
     """Items outside the shopper's train and test. Raises ProtocolError where fewer than 99 are left."""
     free = np.ones(len(split.items), dtype=np.bool_)
-    free[split.seen[shopper].indices] = False
-    free[split.held_out[shopper].indices] = False
+    free[_row(split.seen, shopper)] = False
+    free[_row(split.held_out, shopper)] = False
     outside = np.flatnonzero(free)
     if outside.size < NEGATIVES:
         raise ProtocolError(
@@ -61,3 +65,8 @@ def _never_touched(split: Split, shopper: int) -> Indices:
             f"{NEGATIVES}; use the full protocol"
         )
     return outside
+
+
+def _row(matrix: Csr, shopper: int) -> npt.NDArray[np.int32]:
+    """The items of one shopper, without building a matrix of one row."""
+    return np.asarray(matrix.indices[matrix.indptr[shopper] : matrix.indptr[shopper + 1]])
