@@ -90,13 +90,15 @@ def private_round(given: World, trained: frozenset[str]) -> dict[str, NDArray[np
 
 def statistics(given: World) -> None:
     """Compute the two rounds of statistics: counts over the whole catalogue, Gram over the head."""
-    from client.contribution import count_share, gram_share
+    from client.contribution import HeadHistories, count_share, gram_share
     from client.shoppers import Shoppers
+    from model.head import Head
 
     shoppers = Shoppers(tuple(map(str, range(len(given.keys)))), given.histories, given.keys)
     counts = count_share(shoppers, len(given.q), 1.0)
-    head = np.sort(np.argpartition(-counts, HEAD)[:HEAD])
-    gram_share(shoppers, head, len(given.q), 1.0)
+    popular = np.sort(np.argpartition(-counts, HEAD)[:HEAD])
+    head = Head(popular, np.maximum(counts[popular], 1.0))
+    gram_share(HeadHistories.of(shoppers, head, len(given.q)), 1.0)
 
 
 @cache

@@ -14,7 +14,7 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 from flwr.simulation import run_simulation
 
-from evaluation.bench.peers.measuring import Cohort, Measured, measured
+from evaluation.bench.peers.measuring import Cohort, Measured, measured, most
 from evaluation.bench.peers.plain_loop import clipped_gradient
 from evaluation.bench.peers.tower import ShopperTensors, Tower, tensors_of
 from evaluation.bench.peers.work import Sums, Work, ml_1m_work
@@ -25,18 +25,18 @@ PATIENCE = 0.05
 
 
 @cache
-def _shop(shoppers: int) -> tuple[Tower, list[ShopperTensors]]:
+def _shop(shoppers: int, needed: int) -> tuple[Tower, list[ShopperTensors]]:
     """Return the tower and all shoppers' tensors, made once in each of Ray's actors."""
     torch.set_num_threads(1)
     work = ml_1m_work(shoppers)
-    return Tower(work), tensors_of(work)
+    return Tower(work), tensors_of(work, needed)
 
 
 @client.train()
 def train(message: Message, context: Context) -> Message:
     """Answer with the clipped gradient of one shopper under the weights in the message."""
     config = message.content.config_records["config"]
-    tower, shoppers = _shop(int(str(config["shoppers"])))
+    tower, shoppers = _shop(int(str(config["shoppers"])), int(str(config["needed"])))
     arrays = message.content.array_records["weights"]
     with torch.no_grad():
         for name, parameter in tower.named_parameters():
@@ -60,8 +60,9 @@ def measure(work: Work, cohorts: Sequence[Cohort]) -> Measured:
         nodes = _nodes(grid, len(cohorts[0]))
 
         def step(cohort: Cohort) -> Sums:
+            config = {"shoppers": len(work.examples), "needed": most(cohorts)}
             messages = [
-                _question(weights, node, int(s), len(work.examples))
+                _question(weights, node, {**config, "shopper": int(s)})
                 for node, s in zip(nodes, cohort, strict=True)
             ]
             return _added_up(list(grid.send_and_receive(messages)), len(cohort))
@@ -80,9 +81,9 @@ def _nodes(grid: Grid, wanted: int) -> list[int]:
     return nodes
 
 
-def _question(weights: ArrayRecord, node: int, shopper: int, shoppers: int) -> Message:
-    config = ConfigRecord({"shopper": shopper, "shoppers": shoppers})
-    return Message(RecordDict({"weights": weights, "config": config}), node, MessageType.TRAIN)
+def _question(weights: ArrayRecord, node: int, config: dict[str, int]) -> Message:
+    record = ConfigRecord(dict(config))
+    return Message(RecordDict({"weights": weights, "config": record}), node, MessageType.TRAIN)
 
 
 def _added_up(replies: list[Message], wanted: int) -> Sums:

@@ -45,6 +45,11 @@ def measured(step: Step, cohorts: Sequence[Cohort]) -> Measured:
     return Measured(cpu_seconds=tuple(seconds), peak_gib=peak_gib(), sums=sums)
 
 
+def most(cohorts: Sequence[Cohort]) -> int:
+    """Return how many of the first shoppers the cohorts are drawn from."""
+    return max(int(cohort.max()) for cohort in cohorts) + 1
+
+
 def cpu_seconds() -> float:
     """Return the CPU time so far of this process, and of all below it."""
     ended = os.times()

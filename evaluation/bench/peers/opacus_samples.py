@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
-from evaluation.bench.peers.measuring import Cohort, Measured, measured
+from evaluation.bench.peers.measuring import Cohort, Measured, measured, most
 from evaluation.bench.peers.tower import ShopperTensors, Tower, sums_of, tensors_of
 from evaluation.bench.peers.work import CLIPPING_NORM, Sums, Work
 from model.sampling import NEGATIVES, TARGET_LIMIT
@@ -54,7 +54,7 @@ class PaddedTower(Tower):
 def measure(work: Work, cohorts: Sequence[Cohort]) -> Measured:
     """Measure Opacus on each cohort."""
     warnings.filterwarnings("ignore", message="Full backward hook is firing|In CPU autocast")
-    shoppers, tower = tensors_of(work), PaddedTower(work)
+    shoppers, tower = tensors_of(work, most(cohorts)), PaddedTower(work)
     named: dict[str, Any] = dict(tower.named_parameters())  # Opacus puts `summed_grad` on each
     module = GradSampleModule(tower, loss_reduction="sum", force_functorch=True, strict=False)
     optimiser = DPOptimizer(

@@ -18,7 +18,7 @@ from pfl.model.pytorch import PyTorchModel
 from pfl.postprocessor.base import Postprocessor
 from pfl.privacy.privacy_mechanism import CentrallyAppliedPrivacyMechanism, NormClippingOnly
 
-from evaluation.bench.peers.measuring import Cohort, Measured, cpu_seconds, peak_gib
+from evaluation.bench.peers.measuring import Cohort, Measured, cpu_seconds, most, peak_gib
 from evaluation.bench.peers.tower import Tower, sums_of, tensors_of
 from evaluation.bench.peers.work import CLIPPING_NORM, Sums, Work
 
@@ -96,6 +96,9 @@ def measure(work: Work, cohorts: Sequence[Cohort]) -> Measured:
 
 def _dataset(work: Work, cohorts: Sequence[Cohort]) -> FederatedDataset:
     """Return pfl's data set of shoppers, sampled in the order of the cohorts."""
-    datasets = [PyTorchTensorDataset(shopper, user_id=str(s)) for s, shopper in enumerate(tensors_of(work))]
+    datasets = [
+        PyTorchTensorDataset(shopper, user_id=str(s))
+        for s, shopper in enumerate(tensors_of(work, most(cohorts)))
+    ]
     order = iter([s for cohort in cohorts for s in cohort])
     return FederatedDataset(lambda s: datasets[s], lambda: next(order))

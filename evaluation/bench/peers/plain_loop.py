@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from evaluation.bench.peers.measuring import Cohort, Measured, measured
+from evaluation.bench.peers.measuring import Cohort, Measured, measured, most
 from evaluation.bench.peers.tower import ShopperTensors, Tower, sums_of, tensors_of
 from evaluation.bench.peers.work import CLIPPING_NORM, Sums, Work
 
@@ -23,7 +23,7 @@ def clipped_gradient(tower: Tower, shopper: ShopperTensors) -> dict[str, Tensor]
 
 def measure(work: Work, cohorts: Sequence[Cohort]) -> Measured:
     """Measure the loop on each cohort."""
-    tower, shoppers = Tower(work), tensors_of(work)
+    tower, shoppers = Tower(work), tensors_of(work, most(cohorts))
 
     def step(cohort: Cohort) -> Sums:
         total = {name: torch.zeros_like(value) for name, value in tower.named_parameters()}

@@ -55,14 +55,14 @@ class Tower(nn.Module):
         return functional.softplus(rest - wanted).mean()
 
 
-def tensors_of(work: Work) -> list[ShopperTensors]:
-    """Return the arguments of `Tower.loss` for every shopper."""
+def tensors_of(work: Work, shoppers: int) -> list[ShopperTensors]:
+    """Return the arguments of `Tower.loss` for each of the first shoppers."""
     histories, examples = work.examples.histories, work.examples
     positions = log_bucket(positions_from_end(histories.indptr), POSITION_BUCKETS)
     ages = age_buckets(histories, examples.moments)
     events = [histories.items.astype(np.int64), histories.kinds.astype(np.int64), positions, ages]
     found = []
-    for s in range(len(examples)):
+    for s in range(shoppers):
         own = slice(histories.indptr[s], histories.indptr[s + 1])
         candidates = [each[s][each[s] >= 0] for each in (examples.targets, examples.negatives)]
         arrays = [*(column[own] for column in events), examples.moments.codes[s], *candidates]

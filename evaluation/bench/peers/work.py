@@ -48,10 +48,11 @@ def ml_1m_work(shoppers: int = SHOPPERS) -> Work:
 
 
 def _weights(random: Generator) -> Weights:
-    """Return small weights, none of them zero, so that no gradient is zero either."""
-    shapes = Schema(items=ITEMS, content_features=1, dim=DIM).shapes()
-    weights = {name: random.normal(0.0, 0.2, shape).astype(np.float32) for name, shape in shapes.items()}
-    return {name: value for name, value in weights.items() if name in (*SMALL, "item_bias")}
+    """Return small weights that are not zero for all that trains; what else a version may have stays at zero."""
+    schema = Schema(items=ITEMS, content_features=1, dim=DIM)
+    used = (*SMALL, "item_bias")
+    drawn = {name: random.normal(0.0, 0.2, schema.shapes()[name]).astype(np.float32) for name in used}
+    return {**schema.zeros(), **drawn}
 
 
 def _examples(random: Generator, shoppers: int, q: NDArray[np.float64]) -> Examples:
