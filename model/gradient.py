@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from model.attention import attention_slopes, attention_weights
 from model.errors import FeatureError, ShapeError
 from model.factors import Codes, Cohort, Factors, Public, room_for
 from model.features import AGE_BUCKETS, CONTEXT_ROWS, KINDS, POSITION_BUCKETS
@@ -124,6 +125,7 @@ def zero_sum(trained: Iterable[str], items: int, dim: int) -> dict[str, Array]:
         "age_weight": (AGE_BUCKETS,),
         "rarity": (1,),
         "context": (CONTEXT_ROWS, dim),
+        "attention": (dim,),
     }
     return {name: np.zeros(shapes[name], np.float32) for name in sorted(shapes.keys() & set(trained))}
 
@@ -162,11 +164,13 @@ def cohort_gradient(
         loss.code,
     )
     codes = _event_codes(examples)
-    cohort = _cohort(weights, examples, codes)
+    cohort = _cohort(weights, public.vectors, examples, codes)
     factors = room_for(cohort)
     in_parts(gradients, len(examples), public, cohort, factors)
     small = {"gain": factors.r * factors.pooled, "prior_scale": factors.prior[:, None]}
     small.update(_by_bucket(cohort, codes, factors.along))
+    if "attention" in weights:
+        small["attention"] = attention_slopes(public.vectors, cohort, factors)
     small["rarity"] = _rarity_slopes(weights["item_bias"], cohort, factors.along)
     return CohortGradient(len(vectors), cohort, factors, small, plain(examples.moments.codes, np.int64))
 
@@ -190,12 +194,13 @@ def _check_lengths(bias: Array, vectors: Array, log_q: NDArray[np.float64]) -> N
         )
 
 
-def _cohort(weights: Weights, examples: Examples, codes: Codes) -> Cohort:
+def _cohort(weights: Weights, vectors: Array, examples: Examples, codes: Codes) -> Cohort:
     """Return the examples as the kernels read them."""
+    a = _event_table(weights)[codes] * rarity_weights(weights)[examples.histories.items]
     return Cohort(
         plain(examples.histories.indptr, np.int64),
         plain(examples.histories.items, np.int32),
-        _event_table(weights)[codes] * rarity_weights(weights)[examples.histories.items],
+        a * attention_weights(weights, vectors, examples.histories),
         context_vectors(weights, examples.moments),
         plain(examples.targets, np.int32),
         plain(examples.negatives, np.int32),

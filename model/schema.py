@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,13 @@ from model.features import AGE_BUCKETS, CONTEXT_ROWS, KINDS, POSITION_BUCKETS
 Weights = dict[str, NDArray[np.float32]]
 
 
+class UserTower(StrEnum):
+    """How a history becomes a user vector: weighted by kind, position, age and rarity alone, or also by attention."""
+
+    POOLING = "pooling"
+    ATTENTION = "attention"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Schema:
     """Sizes that fix every parameter of the model; public, agreed before the first round."""
@@ -20,9 +28,11 @@ class Schema:
     items: int
     content_features: int
     dim: int
+    user_tower: UserTower = UserTower.POOLING
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shape of every parameter, in wire order."""
+        attention = {"attention": (self.dim,)} if self.user_tower is UserTower.ATTENTION else {}
         return {
             "item_id": (self.items, self.dim),
             "content": (self.content_features, self.dim),
@@ -34,11 +44,17 @@ class Schema:
             "age_weight": (AGE_BUCKETS,),
             "rarity": (1,),
             "context": (CONTEXT_ROWS, self.dim),
+            **attention,
         }
 
     def zeros(self) -> Weights:
         """Return every parameter as zeros."""
         return {name: np.zeros(shape, dtype=np.float32) for name, shape in self.shapes().items()}
+
+
+def user_tower_of(weights: Weights) -> UserTower:
+    """Return which user tower some weights are of."""
+    return UserTower.ATTENTION if "attention" in weights else UserTower.POOLING
 
 
 def check(weights: Weights, schema: Schema) -> None:

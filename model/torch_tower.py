@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
+from model.attention import SHARPNESS, unit
 from model.errors import ShapeError
 from model.features import HISTORY_LIMIT, POSITION_BUCKETS, log_bucket, positions_from_end
 from model.gradient import ITEM_VECTORS
@@ -59,6 +60,7 @@ class TowerLoss(nn.Module):
     age_weight: Tensor
     rarity: Tensor
     context: Tensor
+    attention: Tensor
     item_vectors: Tensor
 
     def __init__(
@@ -75,9 +77,10 @@ class TowerLoss(nn.Module):
             raise ShapeError(
                 f"the catalogue has {len(vectors)} items; packed examples hold fewer than {LARGEST_INDEX}"
             )
-        for name in PARAMETERS:
+        for name in (*PARAMETERS, "attention") if "attention" in weights else PARAMETERS:
             self._hold(name, torch.from_numpy(weights[name].copy()), trained)
         self._hold(ITEM_VECTORS, torch.from_numpy(vectors.copy()), trained)
+        self.unit_vectors = torch.from_numpy(unit(vectors))
         self.item_bias = torch.from_numpy(weights["item_bias"].copy())
         self.log_q = torch.from_numpy(log_q.astype(np.float32)) * float(loss.corrects_sampling)
         self._loss_of_targets = TORCH_LOSSES[loss]
@@ -106,12 +109,19 @@ class TowerLoss(nn.Module):
         logits = self.kind_weight[_index(kinds)] + self.position_weight[_index(positions)]
         logits = logits + self.age_weight[_index(ages)] * (ages >= 0).float()
         rare = torch.exp((-self.rarity * self.item_bias).clamp(-10.0, 10.0))
-        a = torch.exp(logits.clamp(-10.0, 10.0)) * rare[_index(items)] * there
+        a = torch.exp(logits.clamp(-10.0, 10.0)) * rare[_index(items)] * self._attention(items) * there
         total = a.sum(dim=1, keepdim=True)
         scale = torch.where(total > 0, total, torch.ones_like(total)).rsqrt()
         pooled = (a.unsqueeze(-1) * vectors[_index(items)]).sum(dim=1) * scale
         context = (self.context[_index(codes)] * (codes >= 0).float().unsqueeze(-1)).sum(dim=1)
         return self.gain * pooled + context
+
+    def _attention(self, items: Tensor) -> Tensor:
+        """Return the factor of each event's weight, (shoppers, events); the newest event is the first."""
+        if not hasattr(self, "attention"):
+            return torch.ones_like(items)
+        units = self.unit_vectors[_index(items)]
+        return torch.exp((SHARPNESS * (units[:, :1] * self.attention * units).sum(-1)).clamp(-10.0, 10.0))
 
     def _logits(self, user: Tensor, vectors: Tensor, prior: Tensor, items: Tensor) -> Tensor:
         """Return the logits of candidates (shoppers, candidates), very low where absent."""

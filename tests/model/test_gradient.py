@@ -19,18 +19,19 @@ from tower_world import (
     random_weights,
 )
 
+from model.attention import SHARPNESS
 from model.features import AGE_BUCKETS, DAY, POSITION_BUCKETS
 from model.gradient import ITEM_VECTORS, CohortGradient, cohort_gradient
 from model.losses import Loss
 from model.sampling import Examples
-from model.schema import Weights
+from model.schema import UserTower, Weights
 from model.torch_tower import PARAMETERS, TowerLoss, pack
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing")
 
 Doubles = dict[str, NDArray[np.float64]]
 
-EVERYTHING = frozenset({*PARAMETERS, ITEM_VECTORS})
+EVERYTHING = frozenset({*PARAMETERS, "attention", ITEM_VECTORS})
 SMALL = EVERYTHING - {ITEM_VECTORS}
 
 
@@ -51,7 +52,7 @@ class World:
         self.loss = loss
         random = np.random.default_rng(seed)
         self.examples: Examples = random_examples(random, shoppers=shoppers, items=items, longest=longest)
-        self.weights: Weights = random_weights(random, items=items, dim=dim)
+        self.weights: Weights = random_weights(random, items=items, dim=dim, user_tower=UserTower.ATTENTION)
         self.vectors: Vectors = random_vectors(random, items=items, dim=dim)
         self.log_q = random_log_q(random, items)
 
@@ -134,7 +135,11 @@ def test_the_norm_counts_exactly_the_trained_parameters(name: str) -> None:
 
 
 def slow_loss(
-    weights: Doubles, vectors: NDArray[np.float64], example: Examples, log_q: NDArray[np.float64]
+    weights: Doubles,
+    vectors: NDArray[np.float64],
+    units: NDArray[np.float64],
+    example: Examples,
+    log_q: NDArray[np.float64],
 ) -> float:
     """Loss of one shopper in double precision, written down event by event from the formulas in the docs."""
     history, now = example.histories, int(example.moments.times[0])
@@ -145,6 +150,7 @@ def slow_loss(
         if now >= 0:
             logit += weights["age_weight"][bucket((now - int(time)) // DAY, AGE_BUCKETS)]
         logit -= weights["rarity"][0] * weights["item_bias"][item]
+        logit += SHARPNESS * float((weights["attention"] * units[history.items[-1]]) @ units[item])
         total += np.exp(logit)
         pooled += np.exp(logit) * vectors[item]
     user = weights["gain"] * pooled / np.sqrt(total) if total else pooled
@@ -177,14 +183,16 @@ def test_the_gradient_is_the_slope_of_the_documented_loss(seed: int) -> None:
     """Central differences of an independent loss in double precision agree to 1e-5 for every parameter."""
     world = World(seed, shoppers=5, items=7, dim=3, longest=9)
     ours = world.closed_form()
-    at = {name: world.weights[name].astype(np.float64) for name in (*PARAMETERS, "item_bias")}
+    named = (*PARAMETERS, "attention", "item_bias")
+    at = {name: world.weights[name].astype(np.float64) for name in named}
     at[ITEM_VECTORS] = world.vectors.astype(np.float64)
+    units = at[ITEM_VECTORS] / np.linalg.norm(at[ITEM_VECTORS], axis=1, keepdims=True)
     for shopper in range(5):
         example = world.examples.select(np.array([shopper]))
         alone = ours.weighted_sum(np.eye(5)[shopper], EVERYTHING)
 
         def loss(values: Doubles, example: Examples = example) -> float:
-            return slow_loss(values, values[ITEM_VECTORS], example, world.log_q)
+            return slow_loss(values, values[ITEM_VECTORS], units, example, world.log_q)
 
         assert ours.losses[shopper] == pytest.approx(loss(at), rel=1e-5, abs=1e-6)
         for name in EVERYTHING:
@@ -232,3 +240,23 @@ def test_a_cohort_of_nobody_adds_nothing() -> None:
         name: (world.vectors if name == ITEM_VECTORS else world.weights[name]).shape for name in EVERYTHING
     }
     assert not any(value.any() for value in total.values())
+
+
+def test_a_pooling_tower_has_no_gradient_of_attention() -> None:
+    """Its weights hold no attention: nothing is computed, clipped or sent for it, and the rest is as before."""
+    world = World(9)
+    plain = {**world.weights, "attention": np.zeros_like(world.weights["attention"])}
+    world.weights = plain
+    still = world.closed_form()
+    world.weights = {name: value for name, value in plain.items() if name != "attention"}
+    ours = world.closed_form()
+    assert "attention" not in ours.small and still.small["attention"].any()
+    pooling = EVERYTHING - {"attention"}
+    np.testing.assert_array_equal(ours.squared_norms(pooling), still.squared_norms(pooling))
+
+
+def test_an_item_without_a_vector_takes_no_attention() -> None:
+    """The vector of an item outside the head may be zero: its events keep their weight and the gradient is finite."""
+    world = World(11)
+    world.vectors[::2] = 0.0
+    assert np.isfinite(world.closed_form().squared_norms(EVERYTHING)).all()

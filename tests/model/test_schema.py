@@ -7,7 +7,7 @@ import pytest
 
 from model.errors import ModelError, ShapeError
 from model.features import CONTEXT_ROWS, KINDS
-from model.schema import Schema, Weights, check
+from model.schema import Schema, UserTower, Weights, check, user_tower_of
 
 SCHEMA = Schema(items=5, content_features=7, dim=3)
 
@@ -72,3 +72,14 @@ def test_weights_that_do_not_fit_are_refused_by_name(damage: object, named: str)
     with pytest.raises(ShapeError, match=named) as refusal:
         check(weights, SCHEMA)
     assert isinstance(refusal.value, ModelError) and isinstance(refusal.value, ValueError)
+
+
+def test_the_attention_tower_has_one_parameter_more_and_is_known_by_it() -> None:
+    """A pooling version neither has nor accepts attention, so that versions of old stay what they are."""
+    wide = Schema(items=5, content_features=7, dim=3, user_tower=UserTower.ATTENTION)
+    weights = wide.zeros()
+    assert set(weights) - set(SCHEMA.zeros()) == {"attention"} and weights["attention"].shape == (3,)
+    assert user_tower_of(weights) is UserTower.ATTENTION and user_tower_of(SCHEMA.zeros()) is UserTower.POOLING
+    check(weights, wide)
+    with pytest.raises(ShapeError, match="attention"):
+        check(weights, SCHEMA)

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from tower_world import histories_of, random_histories, random_moments, random_vectors, random_weights
 
+from model.attention import BLOCK, SHARPNESS, attention_weights
 from model.features import AGE_BUCKETS, DAY, KINDS, POSITION_BUCKETS, Context, moments
-from model.schema import Weights
+from model.schema import UserTower, Weights
 from model.two_tower import (
     age_buckets,
     context_vectors,
@@ -23,6 +24,7 @@ from model.two_tower import (
 )
 
 ITEMS, DIM = 15, 4
+FLAT = np.ones((ITEMS, DIM), dtype=np.float32)
 
 
 def slow_user(
@@ -41,6 +43,10 @@ def slow_user(
             days = (now - time) // DAY
             logit += float(weights["age_weight"][min(int(np.log2(days + 1)), AGE_BUCKETS - 1)])
         logit -= float(weights["rarity"][0] * weights["item_bias"][item])
+        if "attention" in weights:
+            query, key = vectors[events[-1][0]].astype(np.float64), vectors[item].astype(np.float64)
+            likeness = query * key / np.linalg.norm(query) / np.linalg.norm(key)
+            logit += SHARPNESS * float(weights["attention"] @ likeness)
         total += np.exp(logit)
         pooled += np.exp(logit) * vectors[item]
     context = sum((weights["context"][code] for code in codes if code >= 0), np.zeros(vectors.shape[1]))
@@ -48,11 +54,13 @@ def slow_user(
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(0, 2**32), st.integers(1, 9), st.sampled_from([0, 1, 20]))
-def test_user_vectors_are_what_the_formula_says(seed: int, shoppers: int, longest: int) -> None:
+@given(st.integers(0, 2**32), st.integers(1, 9), st.sampled_from([0, 1, 20]), st.sampled_from(UserTower))
+def test_user_vectors_are_what_the_formula_says(
+    seed: int, shoppers: int, longest: int, tower: UserTower
+) -> None:
     """Any cohort, with empty histories, repeated items and unknown clocks, agrees with the slow formula."""
     random = np.random.default_rng(seed)
-    weights = random_weights(random, items=ITEMS, dim=DIM)
+    weights = random_weights(random, items=ITEMS, dim=DIM, user_tower=tower)
     vectors = random_vectors(random, items=ITEMS, dim=DIM)
     histories = random_histories(random, shoppers=shoppers, items=ITEMS, longest=longest)
     looks = random_moments(random, shoppers)
@@ -99,28 +107,62 @@ def test_kinds_positions_ages_and_rarity_each_have_a_weight() -> None:
     assert age_buckets(history, known).tolist() == [3, 1]
     rare = -weights["rarity"][0] * weights["item_bias"][[1, 2]]
     expected = rare + np.array([kind[older] + position[1] + age[3], kind[newer] + position[0] + age[1]])
-    np.testing.assert_allclose(event_weights(weights, history, known), np.exp(expected), rtol=1e-5)
+    np.testing.assert_allclose(event_weights(weights, FLAT, history, known), np.exp(expected), rtol=1e-5)
     unknown = moments([Context()])
     assert age_buckets(history, unknown).tolist() == [-1, -1]
     expected = rare + np.array([kind[older] + position[1], kind[newer] + position[0]])
-    np.testing.assert_allclose(event_weights(weights, history, unknown), np.exp(expected), rtol=1e-5)
+    np.testing.assert_allclose(event_weights(weights, FLAT, history, unknown), np.exp(expected), rtol=1e-5)
 
 
 def test_extreme_weights_stay_finite() -> None:
     """Weights far outside what training gives are cut at e^10 instead of overflowing."""
     weights = random_weights(np.random.default_rng(3), items=ITEMS, dim=DIM)
     weights["kind_weight"][:] = [1e4, -1e4, 0, 0, 0, 0, 0]
+    weights["rarity"][:] = 0.0
     history = histories_of([(1, "view", 0)], [(1, "add_to_cart", 0)])
-    found = event_weights(weights, history, moments([Context()] * 2))
+    found = event_weights(weights, FLAT, history, moments([Context()] * 2))
     np.testing.assert_allclose(found, np.exp([10.0, -10.0]), rtol=1e-5)
+
+
+def test_attention_without_weight_is_pooling_and_with_weight_prefers_what_resembles_the_newest_event() -> (
+    None
+):
+    """At the start both towers are one; a positive weight turns the user towards the newest event's likes."""
+    weights = random_weights(np.random.default_rng(1), items=3, dim=2, scale=0.0)
+    weights["gain"][:] = 1.0
+    vectors = np.array([[1, 0], [0, 1], [2, 0]], dtype=np.float32)
+    history = histories_of([(0, "view", 1), (1, "view", 2), (2, "view", 3)])
+    pooled = encode_users(weights, vectors, history, moments([Context()]))
+    weights["attention"] = np.zeros(2, dtype=np.float32)
+    np.testing.assert_array_equal(encode_users(weights, vectors, history, moments([Context()])), pooled)
+    weights["attention"][:] = 1.0 / SHARPNESS
+    found = event_weights(weights, vectors, history, moments([Context()]))
+    np.testing.assert_allclose(found, np.exp([1.0, 0.0, 1.0]), rtol=1e-5)
+
+
+def test_attention_over_more_events_than_a_block_is_the_same_event_by_event() -> None:
+    """Blocks bound the memory; where one ends makes no difference."""
+    random = np.random.default_rng(8)
+    weights = random_weights(random, items=ITEMS, dim=DIM, user_tower=UserTower.ATTENTION)
+    vectors = random_vectors(random, items=ITEMS, dim=DIM)
+    history = random_histories(random, shoppers=BLOCK // 40, items=ITEMS, longest=100)
+    found = attention_weights(weights, vectors, history)
+    assert len(found) > BLOCK
+    last = history.select(np.array([len(history) - 1]))
+    np.testing.assert_allclose(
+        found[-len(last.items) :], attention_weights(weights, vectors, last), rtol=1e-5
+    )
 
 
 def test_the_pooling_matrix_covers_the_whole_catalogue() -> None:
     """Shape (shoppers, items) even where the last items were never touched and for a cohort of nobody."""
     weights = random_weights(np.random.default_rng(3), items=ITEMS, dim=DIM)
-    assert pooling(weights, histories_of([(0, "view", 1)], []), moments([Context()] * 2), 99).shape == (2, 99)
+    assert pooling(weights, FLAT, histories_of([(0, "view", 1)], []), moments([Context()] * 2)).shape == (
+        2,
+        ITEMS,
+    )
     nobody = histories_of([]).select(np.zeros(0, dtype=np.int64))
-    assert pooling(weights, nobody, moments([]), 9).shape == (0, 9)
+    assert pooling(weights, FLAT[:9], nobody, moments([])).shape == (0, 9)
 
 
 def test_an_item_is_its_id_embedding_plus_its_content() -> None:
@@ -152,7 +194,7 @@ def test_the_score_is_affinity_plus_the_scaled_prior() -> None:
 def test_a_shopper_alone_gets_the_vector_it_gets_in_a_cohort(longest: int) -> None:
     """The ranking endpoint encodes one shopper, training a cohort; both see the same vector."""
     random = np.random.default_rng(6)
-    weights = random_weights(random, items=ITEMS, dim=DIM)
+    weights = random_weights(random, items=ITEMS, dim=DIM, user_tower=UserTower.ATTENTION)
     vectors = random_vectors(random, items=ITEMS, dim=DIM)
     histories = random_histories(random, shoppers=7, items=ITEMS, longest=longest)
     looks = random_moments(random, 7)

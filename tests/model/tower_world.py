@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from model.attention import SHARPNESS
 from model.features import KINDS, SURFACES, Histories, Moments, context_codes
 from model.sampling import NEGATIVES, TARGET_LIMIT, Examples
-from model.schema import Schema, Weights
+from model.schema import Schema, UserTower, Weights
 
 Vectors = NDArray[np.float32]
 Random = np.random.Generator
@@ -64,10 +65,21 @@ def random_examples(random: Random, *, shoppers: int, items: int, longest: int =
     return Examples(histories, random_moments(random, shoppers), targets, negatives)
 
 
-def random_weights(random: Random, *, items: int, dim: int, scale: float = 0.5) -> Weights:
-    """Weights in which no parameter is zero."""
-    shapes = Schema(items=items, content_features=3, dim=dim).shapes()
-    return {name: random.normal(0.0, scale, shape).astype(np.float32) for name, shape in shapes.items()}
+def random_weights(
+    random: Random,
+    *,
+    items: int,
+    dim: int,
+    scale: float = 0.5,
+    user_tower: UserTower = UserTower.POOLING,
+) -> Weights:
+    """Weights in which no parameter is zero; the attention is as strong as the other event weights."""
+    shapes = Schema(items=items, content_features=3, dim=dim, user_tower=user_tower).shapes()
+    scales = {"attention": scale / SHARPNESS}
+    return {
+        name: random.normal(0.0, scales.get(name, scale), shape).astype(np.float32)
+        for name, shape in shapes.items()
+    }
 
 
 def random_vectors(random: Random, *, items: int, dim: int) -> Vectors:
