@@ -46,6 +46,12 @@ def gram(message: Message, context: Context) -> Message:
     return _answer(message, context, lambda task, cohort, public: _each(work.gram, task, cohort, public))
 
 
+@app.train("subspace")
+def subspace(message: Message, context: Context) -> Message:
+    """Answer with the Gram triangle of each unit inside the public basis."""
+    return _answer(message, context, lambda task, cohort, public: _each(work.subspace, task, cohort, public))
+
+
 @app.train("gradient")
 def gradient(message: Message, context: Context) -> Message:
     """Answer with the clipped gradient summed over all units."""

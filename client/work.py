@@ -10,13 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.cohort import Unit
-from client.contribution import count_share, gradient_share, gram_share
+from client.contribution import HeadHistories, count_share, gradient_share, gram_share, subspace_share
 from model.features import Histories
+from model.head import Head
+from model.losses import Loss
 from model.sampling import Examples, draw_examples
 from model.schema import Weights
 from privacy.mechanism import GaussianSum, NoiseSource, SeededNoise, SystemNoise
 from privacy.plan import Trust
-from proto.federation import DEVICES, Task
+from proto.federation import BASIS, DEVICES, Task
 
 Array = NDArray[np.float64]
 Public = Mapping[str, NDArray[np.generic]]
@@ -32,9 +34,25 @@ def counts(task: Task, unit: Unit, public: Public, catalogue_size: int) -> Array
 
 def gram(task: Task, unit: Unit, public: Public, catalogue_size: int) -> Array:
     """Return the unit's Gram triangle over the head items that are its own, (m (m + 1) / 2,)."""
-    head = np.asarray(public["head"], dtype=np.int64)
-    own = head[np.isin(head, unit.items)]
-    return _noised_locally(task, unit, gram_share(unit.shoppers, own, catalogue_size, task.clipping_norm))
+    own, _ = _own_head(unit, public)
+    histories = HeadHistories.of(unit.shoppers, own, catalogue_size)
+    return _noised_locally(task, unit, gram_share(histories, task.clipping_norm))
+
+
+def subspace(task: Task, unit: Unit, public: Public, catalogue_size: int) -> Array:
+    """Return the unit's Gram triangle inside the public basis, its own where it has one, (k (k + 1) / 2,)."""
+    own, positions = _own_head(unit, public)
+    name = BASIS + unit.part
+    basis = np.asarray(public[name] if name in public else public[BASIS + DEVICES][positions], np.float32)
+    histories = HeadHistories.of(unit.shoppers, own, catalogue_size)
+    return _noised_locally(task, unit, subspace_share(histories, basis, task.clipping_norm))
+
+
+def _own_head(unit: Unit, public: Public) -> tuple[Head, NDArray[np.int64]]:
+    """Return the head cut to the unit's own items, and their positions in it."""
+    head = Head(np.asarray(public["head"], np.int64), np.asarray(public["popularity"], np.float64))
+    positions = np.flatnonzero(np.isin(head.items, unit.items))
+    return head.at(positions), positions
 
 
 def gradient(task: Task, unit: Unit, public: Public, catalogue_size: int) -> dict[str, NDArray[np.float32]]:
@@ -74,7 +92,7 @@ class _LocalView:
     """The public model cut to the unit's own items, and the unit's examples in those indices."""
 
     def __init__(self, task: Task, unit: Unit, public: Public, catalogue_size: int) -> None:
-        self._task, self._unit = task, unit
+        self._task, self._unit, self._loss = task, unit, Loss(task.loss)
         self._vectors = np.asarray(public["item_vectors"], dtype=np.float32)[unit.items]
         self._trained = frozenset(name for name in public if name not in ("item_vectors", "item_bias", "q"))
         self._weights: Weights = {name: np.asarray(public[name], np.float32) for name in self._trained}
@@ -100,7 +118,7 @@ class _LocalView:
         """Return the clipped gradient sum of one step."""
         norm = self._task.clipping_norm
         return gradient_share(
-            self._weights, self._vectors, self.examples(step), self._log_q, self._trained, norm
+            self._weights, self._vectors, self.examples(step), self._log_q, self._trained, norm, self._loss
         )
 
     def noised_gradient(self, mechanism: GaussianSum) -> dict[str, NDArray[np.float32]]:
@@ -128,6 +146,7 @@ class _LocalView:
             mechanism,
             steps=self._task.steps,
             expected_batch=self._task.expected_shoppers,
+            loss=self._loss,
         )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from client.contribution import count_share, gram_share
+from client.contribution import HeadHistories, count_share, gram_share
 from client.shoppers import Shoppers
 from evaluation.protocol import evaluate
 from evaluation.split import Split, validation
@@ -22,8 +22,9 @@ from model.catalogue import PublicItems
 from model.gradient import ITEM_VECTORS, cohort_gradient
 from model.sampling import draw_examples
 from model.schema import Weights
+from model.spectral import GramBlock
 from model.two_tower import encode_items
-from server.coordination.blocks import gram_blocks
+from server.coordination.blocks import gram_of
 from server.coordination.learner import TRAINED, Learner
 from server.coordination.optimiser import Adam
 
@@ -72,9 +73,13 @@ def _start(split: Split, catalogue: PublicItems, dim: int) -> tuple[Learner, Sho
     """Return a learner at the spectral start from exact statistics, and the pooled shoppers."""
     shoppers, items = pooled_shoppers(split), len(catalogue)
     learner = Learner(catalogue, dim=dim, shoppers=len(shoppers))
-    learner.learn_counts(count_share(shoppers, items, 1.0), 0.0, np.inf, [np.arange(items)])
-    upper = gram_share(shoppers, learner.head, items, 1.0)
-    learner.learn_gram(gram_blocks({"pooled": (np.arange(len(learner.head)), upper)}, learner.head, 0.0))
+    learner.learn_counts(count_share(shoppers, items, 1.0), 0.0, 0.0, [np.arange(items)])
+    upper = gram_share(HeadHistories.of(shoppers, learner.head, items), 1.0)
+    strength = learner.head.popular_strength(len(shoppers))
+    block = GramBlock(
+        head=learner.head, basis=None, gram=gram_of(upper), noise_std=0.0, popular_strength=strength
+    )
+    learner.learn_gram([block])
     return learner, shoppers
 
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 import resource
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import scipy.sparse as sp
@@ -27,11 +25,12 @@ from evaluation.protocol import Result, Scorer, evaluate
 from evaluation.settings import ExperimentSettings, Watch
 from evaluation.split import Split, choose, split
 from evaluation.towers import tower_scorer
+from evaluation.trials import replies, trial
 from model.catalogue import PublicItems, read_public_items
 from model.content import item_features
 from privacy.ledger import Ledger
 from privacy.mechanism import SeededNoise, SystemNoise
-from privacy.plan import Plan, Trust
+from privacy.plan import Plan, Trust, statistics_of
 from server.registry import ModelVersion, Registry
 from simulation.data import Dataset, check, load
 from simulation.data.rejections import write_rejections
@@ -39,7 +38,6 @@ from simulation.federated import (
     FederationSettings,
     Place,
     RunConfig,
-    nodes_of,
     plan_before,
     run_config_of,
     train,
@@ -189,11 +187,12 @@ class Experiment:
     def learning_curve(self, released: Released) -> list[dict[str, Any]]:
         """Return utility after each round of the released run, from its checkpoints."""
         rows = []
-        for path in sorted((self.settings.out / "rounds").glob("*.safetensors"))[1:]:
+        statistics = sum(statistics_of(self.settings.trust).values())
+        for path in sorted((self.settings.out / "rounds").glob("*.safetensors"))[statistics - 1 :]:
             number = int(path.stem.removeprefix("round-"))
             version = replace(released.version, weights={**released.version.weights, **load_file(path)})
             value = evaluate("round", self.scorer(version), self.split, ks=(10,)).mean(CURVE_METRIC)
-            stage = "gram" if number == 2 else "gradient"
+            stage = "statistics" if number == statistics else "gradient"
             rows.append({"round": number, "stage": stage, "metric": CURVE_METRIC, "value": value})
         return rows
 
@@ -209,19 +208,13 @@ class Experiment:
     def _train(
         self, federation: FederationSettings, place: Place, run_config: RunConfig, words: str
     ) -> ModelVersion:
-        self.watch.begin(words, nodes_of(self.population, federation) * (2 + federation.rounds))
+        self.watch.begin(words, replies(self.population, federation))
         return train(self.population, federation, place, run_config, self.watch.step)
 
     def _aside(self, federation: FederationSettings, words: str) -> ModelVersion:
-        """Train a federation that releases nothing: its ledger and registry vanish with it."""
-        with tempfile.TemporaryDirectory() as folder:
-            place = Place(
-                name=self.dataset.name,
-                registry=Path(folder) / "registry",
-                ledger=str(Path(folder) / "ledger.db"),
-                checkpoints=Path(folder) / "rounds",
-            )
-            return self._train(federation, place, run_config_of(self.population, federation, place), words)
+        """Train a federation that releases nothing."""
+        self.watch.begin(words, replies(self.population, federation))
+        return trial(self.population, federation, self.watch.step)
 
     def _words(self, plan: Plan) -> str:
         if plan.trust is Trust.NONE:

@@ -15,7 +15,8 @@ from privacy.accountant import default_delta, epsilon_of
 from privacy.database import database_url
 from privacy.ledger import Ledger
 from privacy.plan import Plan, Release, Stage, Trust
-from server.coordination.config import Participants
+from server.coordination.budget import Releaser
+from server.coordination.config import FederationConfig, Participants
 from simulation.data import Dataset, load
 from simulation.federated import FederationSettings, Place, plan_before, run_config_of
 from simulation.population import Population, build_population, place_keys
@@ -57,7 +58,8 @@ def planned(settings: ExperimentSettings, watch: Watch) -> dict[str, Any]:
         plan = plan_before(run_config, population.participants)
         catalogue = read_public_items(population.folder / "catalogue.parquet")
     shoppers = int(run_config["shoppers"])
-    heads = [_head(release, catalogue, federation, shoppers) for release in plan.releases]
+    config = FederationConfig.from_run_config(run_config)
+    heads = [_head(release, catalogue, config, plan) for release in plan.releases]
     return {
         "data": dataset.name,
         "participants": str(settings.participants),
@@ -129,14 +131,12 @@ def _stage(plan: Plan, release: Release, head: int | None) -> dict[str, Any]:
     }
 
 
-def _head(
-    release: Release, catalogue: PublicItems, federation: FederationSettings, shoppers: int
-) -> int | None:
+def _head(release: Release, catalogue: PublicItems, config: FederationConfig, plan: Plan) -> int | None:
     """Return how many items the Gram will cover, which public facts decide; None for other stages."""
     if release.stage is not Stage.GRAM:
         return None
-    mu = math.inf if release.noise_multiplier is None else 1.0 / release.noise_multiplier
-    if federation.participants is not Participants.MERCHANTS:
-        return head_size(mu, shoppers, len(catalogue))
+    std = Releaser(config, plan).noise_std(release.stage)
+    if config.participants is not Participants.MERCHANTS:
+        return head_size(std, config.shoppers, len(catalogue))
     owners = sorted(set(catalogue.merchant_ids))
-    return sum(head_size(mu, shoppers, len(catalogue.of_merchant(name))) for name in owners)
+    return sum(head_size(std, config.shoppers, len(catalogue.of_merchant(name))) for name in owners)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -157,11 +158,15 @@ def _at_merchants(experiment: Experiment, released: Released) -> dict[str, Any]:
     if released.merchants_p95 is None:
         return {}
     most = len(experiment.population.merchants)
+    of_a_person = partial(
+        released.plan.epsilon_at_merchants,
+        subspace_shared=experiment.settings.participants is not Participants.MERCHANTS,
+    )
     return {
         "merchants_p95": released.merchants_p95,
-        "epsilon_at_merchants_p95": finite(released.plan.epsilon_at_merchants(released.merchants_p95)),
+        "epsilon_at_merchants_p95": finite(of_a_person(released.merchants_p95)),
         "merchants_max": most,
-        "epsilon_at_merchants_max": finite(released.plan.epsilon_at_merchants(most)),
+        "epsilon_at_merchants_max": finite(of_a_person(most)),
     }
 
 

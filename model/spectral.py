@@ -1,9 +1,9 @@
-"""The spectral start: item-ID embeddings from a (noisy) Gram matrix of what shoppers have in common.
+"""The spectral start: item-ID embeddings from (noisy) second moments of what shoppers have in common.
 
-G = sum over shoppers of x x^T, each scaled to a bounded norm. Its leading eigenvectors, filtered by
-l / (l + ridge), are the best linear autoencoder of that rank. Noise of standard deviation s in each entry of a
-symmetric (m, m) matrix fills the eigenvalues up to the edge 2 s sqrt(m) of a semicircle; what lies below the edge
-is dropped and what lies above is shrunk as in the spiked model (Gavish & Donoho 2017). All of it is post-processing.
+The leading directions of the second moment of histories, filtered by l / (l + ridge), are the best linear
+autoencoder of that rank. Noise of standard deviation s in each entry of a symmetric (k, k) matrix fills the
+eigenvalues up to the edge 2 s sqrt(k) of a semicircle; what lies below the edge is dropped and what lies above is
+shrunk as in the spiked model (Gavish & Donoho 2017). All of it is post-processing.
 """
 
 from __future__ import annotations
@@ -16,22 +16,29 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from model.features import KINDS
+from model.head import DAMPING, Head
 from model.schema import Schema, Weights
 
 RIDGE = 20.0
 """Eigenvalue at which half of a direction is kept: in units of shoppers who share it."""
 
+NOISE_RIDGE = 1.5
+"""What the ridge grows by for each unit of the noise edge: a direction just above it is mostly noise."""
+
 CONTENT_RIDGE = 10.0
 START_PRIOR = 0.25
 UNWANTED = -4.0
 """Initial log weight of dismissed and returned items in the history."""
-HEAD_FACTOR = 150
+HEAD_FACTOR = 2.9
+HEAD_EXPONENT = 2.0 / 3.0
 SMALLEST_HEAD = 50
 EXACT_HEAD = 4000
-DAMPING = 0.1
-"""Exponent that takes some of the popularity out of the vectors: popularity^-0.1 of each item."""
+SUBSPACE = 0.4
+"""Directions of the first Gram that the second looks into, as a share of the head."""
 START_SCALE = 128.0
 """Scale of the initial affinity, so that a good match stands out among 64 negatives (chosen on validation cuts)."""
+
+Array = NDArray[np.float64]
 
 
 def triangle_side(entries: int) -> int:
@@ -39,7 +46,7 @@ def triangle_side(entries: int) -> int:
     return int((np.sqrt(8 * entries + 1) - 1) / 2)
 
 
-def symmetric(upper: NDArray[np.float64]) -> NDArray[np.float64]:
+def symmetric(upper: Array) -> Array:
     """Return the full (m, m) matrix from its upper triangle in row order."""
     side = triangle_side(len(upper))
     full = np.zeros((side, side))
@@ -49,66 +56,106 @@ def symmetric(upper: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True, kw_only=True)
 class GramBlock:
-    """A Gram matrix over some head items; items of different blocks have nothing in common by construction.
+    """Second moments of histories over some head items; different blocks have nothing in common by construction.
 
     Attributes:
-        items: (m,) catalogue indices of its rows.
-        gram: (m, m) symmetric, in units of shoppers.
+        head: its m items.
+        basis: (m, k) orthonormal columns, perpendicular to `head.popular`, in which the histories were read.
+        gram: (k, k) symmetric, in units of shoppers.
         noise_std: standard deviation of the noise off the diagonal (0 for an exact matrix).
+        popular_strength: second moment along `head.popular`.
     """
 
-    items: NDArray[np.int64]
-    gram: NDArray[np.float64]
+    head: Head
+    basis: NDArray[np.float32] | None
+    gram: Array
     noise_std: float
+    popular_strength: float
+
+    @property
+    def edge(self) -> float:
+        """Largest eigenvalue that the noise alone reaches."""
+        return 2.0 * self.noise_std * float(np.sqrt(len(self.gram)))
+
+    def leading(self, count: int) -> tuple[Array, Array]:
+        """Return the `count` largest eigenvalues, strongest first, and their directions (m, count).
+
+        Where histories were read in all m items, the direction of the popular items is left out: it is known.
+        """
+        gram, count = self.gram, min(count, len(self.gram) - (self.basis is None))
+        if count < 1:
+            return np.zeros(0), np.zeros((len(self.head), 0))
+        if self.basis is None:
+            gram = _without(gram, self.head.popular)
+        side = len(gram)
+        values, vectors = scipy.linalg.eigh(gram, subset_by_index=[side - count, side - 1])
+        directions = vectors[:, ::-1] if self.basis is None else self.basis @ vectors[:, ::-1]
+        return values[::-1], _signed(np.asarray(directions, dtype=np.float64))
 
 
-def spectral_vectors(
-    blocks: list[GramBlock], dim: int, items: int, ridge: float = RIDGE
-) -> NDArray[np.float64]:
-    """Return item vectors (items, dim) with vectors @ vectors.T = START_SCALE times the filtered operator.
+def _without(gram: Array, popular: Array) -> Array:
+    """Return the matrix with one direction taken out, and that direction last among its eigenvectors."""
+    along = gram @ popular
+    level = float(popular @ along)
+    cleared = gram - np.outer(popular, along) - np.outer(along, popular) + level * np.outer(popular, popular)
+    return np.asarray(cleared - 2.0 * np.abs(gram).sum(axis=1).max(initial=0.0) * np.outer(popular, popular))
+
+
+def leading_basis(block: GramBlock) -> NDArray[np.float32]:
+    """Return the directions (m, k) that a second release looks into: the leading ones, and many below the edge.
+
+    Most of the signal lies in them and only a share of the axes does, so that a share of bounded length says more
+    about each, under less noise in all (subspace iteration, Hardt & Price 2014, with renewed normalisation).
+    """
+    _, directions = block.leading(int(np.ceil(SUBSPACE * len(block.head))))
+    return directions.astype(np.float32)
+
+
+def spectral_vectors(blocks: list[GramBlock], dim: int, items: int) -> Array:
+    """Return item vectors (items, dim) whose products along each direction are START_SCALE times its filter.
 
     The `dim` strongest directions over all blocks are kept; columns that the noise hides are zero.
     """
-    found = [_directions(block, dim) for block in blocks]
+    found = [_filtered(block, dim) for block in blocks]
     strengths = np.concatenate([values for values, _ in found])
     owner = np.concatenate([np.full(len(values), number) for number, (values, _) in enumerate(found)])
     place = np.concatenate([np.arange(len(values)) for values, _ in found])
     vectors = np.zeros((items, dim))
     for column, strongest in enumerate(np.argsort(-strengths, kind="stable")[:dim]):
-        value, block = strengths[strongest], int(owner[strongest])
-        scale = np.sqrt(START_SCALE * value / (value + ridge))
-        vectors[blocks[block].items, column] = scale * found[block][1][:, place[strongest]]
+        block = int(owner[strongest])
+        direction = found[block][1][:, place[strongest]]
+        vectors[blocks[block].head.items, column] = np.sqrt(START_SCALE * strengths[strongest]) * direction
     return vectors
 
 
-def _directions(block: GramBlock, dim: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the cleaned eigenvalues, strongest first, and their eigenvectors (m, rank)."""
-    side = len(block.gram)
-    rank = min(dim, side)
-    if rank == 0:
+def _filtered(block: GramBlock, dim: int) -> tuple[Array, Array]:
+    """Return what is kept of each direction, 0 to 1, and the directions (m, rank); the popular one first."""
+    if not len(block.head):
         return np.zeros(0), np.zeros((0, 0))
-    values, basis = scipy.linalg.eigh(block.gram, subset_by_index=[side - rank, side - 1])
-    return shrunk(np.maximum(values, 0.0), block.noise_std * np.sqrt(side))[::-1], _signed(basis[:, ::-1])
+    values, directions = block.leading(dim)
+    values = np.append(block.popular_strength, shrunk(np.maximum(values, 0.0), block.edge / 2.0))
+    popular = block.head.popular[:, None]
+    return values / (values + RIDGE + NOISE_RIDGE * block.edge), np.concatenate([popular, directions], axis=1)
 
 
-def _signed(basis: NDArray[np.float64]) -> NDArray[np.float64]:
+def _signed(basis: Array) -> Array:
     """Return the columns with their largest entry positive, since an eigenvector's sign is arbitrary."""
     largest = np.abs(basis).argmax(axis=0)
     return np.asarray(basis * np.sign(basis[largest, np.arange(basis.shape[1])]))
 
 
-def head_size(mu: float, shoppers: int, items: int) -> int:
+def head_size(noise_std: float, shoppers: int, items: int) -> int:
     """Return how many popular items the Gram covers, from public facts alone.
 
     More noise or fewer shoppers need a smaller head: the edge 2 s sqrt(m) has to stay below the eigenvalues,
-    which grow with the shoppers. The factor was chosen on validation cuts of public data; an exact Gram
-    (infinite mu) covers up to EXACT_HEAD items.
+    which grow with the shoppers. The factor was chosen on validation cuts of public data; an exact Gram covers up
+    to EXACT_HEAD items.
     """
-    wanted = EXACT_HEAD if np.isinf(mu) else HEAD_FACTOR * mu * np.sqrt(shoppers / 1000)
+    wanted = EXACT_HEAD if noise_std == 0.0 else HEAD_FACTOR * (shoppers / noise_std) ** HEAD_EXPONENT
     return int(min(items, EXACT_HEAD, max(wanted, SMALLEST_HEAD)))
 
 
-def shrunk(values: NDArray[np.float64], scale: float) -> NDArray[np.float64]:
+def shrunk(values: Array, scale: float) -> Array:
     """Return eigenvalues freed of noise of semicircle radius 2 `scale`; those inside the edge become 0."""
     above = np.maximum(values**2 - 4.0 * scale**2, 0.0)
     return np.where(values > 2.0 * scale, (values + np.sqrt(above)) / 2.0, 0.0)
@@ -118,8 +165,8 @@ def start(
     schema: Schema,
     features: sp.csr_matrix,
     head: NDArray[np.int64],
-    vectors: NDArray[np.float64],
-    item_bias: NDArray[np.float64],
+    vectors: Array,
+    item_bias: Array,
 ) -> Weights:
     """Return initial weights: head items from `vectors` (items, dim), all others through their content.
 
@@ -127,20 +174,18 @@ def start(
     head item is what content leaves over, and that of a tail item is zero.
     """
     weights = schema.zeros()
-    damped = vectors[head] * np.exp(-DAMPING * (item_bias[head] - item_bias[head].mean()))[:, None]
-    content = content_table(sp.csr_matrix(features[head]), damped)
+    content = content_table(sp.csr_matrix(features[head]), vectors[head])
     weights["content"] = content.astype(np.float32)
-    weights["item_id"][head] = (damped - features[head] @ content).astype(np.float32)
+    weights["item_id"][head] = (vectors[head] - features[head] @ content).astype(np.float32)
     weights["item_bias"] = item_bias.astype(np.float32)
     weights["prior_scale"][:] = START_PRIOR
+    weights["rarity"][:] = DAMPING
     weights["gain"][:] = 1.0
     weights["kind_weight"][[KINDS.index("dismiss"), KINDS.index("return")]] = UNWANTED
     return weights
 
 
-def content_table(
-    features: sp.csr_matrix, vectors: NDArray[np.float64], ridge: float = CONTENT_RIDGE
-) -> NDArray[np.float64]:
+def content_table(features: sp.csr_matrix, vectors: Array, ridge: float = CONTENT_RIDGE) -> Array:
     """Return the (features, dim) table that best predicts vectors (m, dim) from features (m, features)."""
     normal = (features.T @ features).toarray().astype(np.float64)
     normal[np.diag_indices_from(normal)] += ridge

@@ -28,21 +28,26 @@ class Stage(StrEnum):
     LINKAGE = "linkage"
     COUNTS = "counts"
     GRAM = "gram"
+    SUBSPACE = "subspace"
     GRADIENT = "gradient"
 
 
 SHARES: Mapping[Stage, float] = {
     Stage.LINKAGE: 0.01,
-    Stage.COUNTS: 0.10,
-    Stage.GRAM: 0.75,
-    Stage.GRADIENT: 0.14,
+    Stage.COUNTS: 0.04,
+    Stage.GRAM: 0.36,
+    Stage.SUBSPACE: 0.46,
+    Stage.GRADIENT: 0.13,
 }
-"""Share of mu^2 for each stage: popularity is easy to learn, co-occurrence is where the accuracy comes from."""
+"""Share of mu^2 for each stage: popularity is easy to learn, co-occurrence is where the accuracy comes from.
+
+The first Gram finds the directions that matter; the second, inside them, says how much (docs/adr/0013)."""
 
 CLIPPING_NORMS: Mapping[Stage, float] = {
     Stage.LINKAGE: math.sqrt(2.0),
     Stage.COUNTS: 1.0,
     Stage.GRAM: 1.0,
+    Stage.SUBSPACE: 1.0,
     Stage.GRADIENT: 2.0,
 }
 """Longest share of one shopper: unit vectors by construction, and near the median gradient on public data.
@@ -52,6 +57,11 @@ Without one merchant's events a person moves from bin k to bin k - 1 of the link
 
 SMALLEST_MU2 = 1e-4
 """Below this a plan is refused: the noise of its best stage would be over a hundred clipping norms."""
+
+
+def statistics_of(trust: Trust) -> dict[Stage, int]:
+    """Return how often each statistic is released before the gradient rounds; without noise one Gram says it all."""
+    return {Stage.COUNTS: 1, Stage.GRAM: 1, Stage.SUBSPACE: int(trust is not Trust.NONE)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,16 +121,18 @@ class Plan:
         """Return whether a stage is released at all."""
         return any(release.stage is stage for release in self.releases)
 
-    def epsilon_at_merchants(self, merchants: int) -> float:
+    def epsilon_at_merchants(self, merchants: int, *, subspace_shared: bool = True) -> float:
         """Return epsilon for a person active at k merchants that cannot link their shoppers.
 
         Such a person is k units. Counts and Gram entries of different merchants lie on different coordinates, so
         their shares together have norm sqrt(k) C; gradients share coordinates and may add up to k C, unless each
-        merchant's sum has noise of its own (trust `local`). The linkage histogram knows persons and counts once.
+        merchant's sum has noise of its own (trust `local`). So does the Gram inside the subspace, unless every
+        merchant has one of its own. The linkage histogram knows persons and counts once.
         """
+        common = (Stage.GRADIENT, Stage.SUBSPACE) if subspace_shared else (Stage.GRADIENT,)
         total = self.spent_mu2 * merchants**2
         for release in self.releases:
-            shared = release.stage is Stage.GRADIENT and self.trust is Trust.CENTRAL
+            shared = release.stage in common and self.trust is Trust.CENTRAL
             factor = 1 if release.stage is Stage.LINKAGE else merchants**2 if shared else merchants
             total += factor * release.mu2
         return math.inf if math.isinf(total) else epsilon_of(math.sqrt(total), self.delta)

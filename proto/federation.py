@@ -22,6 +22,9 @@ DEVICES = "devices"
 EVERYONE = "everyone"
 """The part of a contribution that sums over all participants of a cohort (gradients)."""
 
+BASIS = "basis/"
+"""Prefix of the public array in which the histories of a part are read."""
+
 MERCHANT_PART = "merchant:"
 """Prefix of a part that covers one merchant's own catalogue."""
 
@@ -44,6 +47,7 @@ class Task:
         steps: local steps (trust `local`).
         expected_shoppers: public constant that scales local steps.
         clock: whether event times are seconds.
+        loss: name of the loss of a gradient round (`model.losses`).
         seed: of the random moments and negatives in tests and simulation; negative: the system's entropy.
         noise_seed: of the noise in tests and simulation; negative: the system's entropy.
     """
@@ -62,6 +66,7 @@ class Task:
     clock: bool
     seed: int
     noise_seed: int
+    loss: str = "sampled_softmax"
 
     def to_record(self) -> dict[str, Scalar]:
         """Return the fields as a flat record."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from model.spectral import GramBlock, symmetric
+from model.spectral import symmetric
 from proto.federation import DEVICES, MERCHANT_PART
 
 Array = NDArray[np.float64]
@@ -38,13 +38,8 @@ def scatter_gram(totals: Mapping[str, Array], owners: Owners, side: int) -> Arra
     return upper
 
 
-def gram_blocks(
-    triangles: Mapping[str, tuple[NDArray[np.int64], Array]], head: NDArray[np.int64], noise_std: float
-) -> list[GramBlock]:
-    """Return Gram matrices from released triangles whose entries off the diagonal carry a factor sqrt(2)."""
-    blocks = []
-    for own, upper in triangles.values():
-        rows, columns = np.triu_indices(len(own))
-        gram = symmetric(upper / np.where(rows == columns, 1.0, np.sqrt(2.0)))
-        blocks.append(GramBlock(items=head[own], gram=gram, noise_std=noise_std / np.sqrt(2.0)))
-    return blocks
+def gram_of(upper: Array) -> Array:
+    """Return a symmetric matrix from a released triangle, whose entries off the diagonal carry a factor sqrt(2)."""
+    full = symmetric(upper)
+    diagonal = np.eye(len(full), dtype=bool)
+    return np.where(diagonal, full, full / np.sqrt(2.0))

@@ -14,6 +14,8 @@ def model_card(config: FederationConfig, plan: Plan, learner: Learner) -> dict[s
     """Return what the registry keeps beside the weights; everything in it is public or released."""
     return {
         "schema": {"items": learner.schema.items, "dim": learner.schema.dim},
+        "user_tower": str(config.user_tower),
+        "loss": str(config.loss),
         "clock": config.clock,
         "run_name": config.run_name,
         "head_items": len(learner.head),
@@ -31,7 +33,7 @@ def privacy_statement(config: FederationConfig, plan: Plan) -> dict[str, Any]:
         "trust": str(plan.trust),
         "participants": str(config.participants),
         "mechanism": "none" if math.isinf(epsilon) else "gaussian",
-        "rounds": 2 + config.rounds,
+        "rounds": config.statistics_rounds + config.rounds,
         "spent_before_mu2": plan.spent_mu2,
         "noise": _noise_words(config),
         "releases": [

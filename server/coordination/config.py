@@ -8,7 +8,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
 
-from privacy.plan import Stage, Trust
+from model.losses import Loss
+from model.schema import UserTower
+from privacy.plan import Stage, Trust, statistics_of
 from server.errors import ServerError
 
 LOCAL_STEPS = 2
@@ -37,6 +39,7 @@ class FederationConfig:
         minimum_cohort: fewest participants whose sum may be released.
         spent_mu2: what participants report to have spent on the ledger before this run.
         seed, noise_seed: for tests and simulation; a negative one means the system's entropy.
+        loss, user_tower: what the gradient rounds minimise, and how a history becomes a user vector.
         linkage: whether the noised histogram of merchants per shopper takes a share of the budget.
     """
 
@@ -57,6 +60,8 @@ class FederationConfig:
     clock: str
     spent_mu2: float
     linkage: bool
+    loss: Loss
+    user_tower: UserTower
     seed: int
     noise_seed: int
     timeout: float
@@ -95,12 +100,16 @@ class FederationConfig:
         return LOCAL_STEPS if self.trust is Trust.LOCAL else 1
 
     @property
+    def statistics_rounds(self) -> int:
+        """Rounds of statistics before the gradient rounds."""
+        return sum(statistics_of(self.trust).values())
+
+    @property
     def releases(self) -> dict[Stage, int]:
         """How often each stage costs a shopper's budget."""
         return {
             Stage.LINKAGE: int(self.linkage),
-            Stage.COUNTS: 1,
-            Stage.GRAM: 1,
+            **statistics_of(self.trust),
             Stage.GRADIENT: self.rounds * self.steps,
         }
 
@@ -113,6 +122,8 @@ _KINDS: dict[str, Callable[[Any], object]] = {
     "Path": Path,
     "Trust": Trust,
     "Participants": Participants,
+    "Loss": Loss,
+    "UserTower": UserTower,
 }
 
 

@@ -1,4 +1,4 @@
-"""One run of a federation: counts, Gram, gradient rounds; each a cohort, a sum, and at most one release."""
+"""One run of a federation: counts, Gram, Gram in a subspace, gradient rounds; each releases at most one sum."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from model.catalogue import PublicItems
-from model.spectral import GramBlock
+from model.head import Head
+from model.spectral import GramBlock, leading_basis
 from privacy.plan import Plan, Stage, Trust
-from proto.federation import DEVICES, EVERYONE, MERCHANT_PART, Task
+from proto.federation import BASIS, DEVICES, EVERYONE, MERCHANT_PART, Task
 from server.coordination.aggregate import RoundSum
-from server.coordination.blocks import gram_blocks, scatter_counts, scatter_gram, triangle
+from server.coordination.blocks import gram_of, scatter_counts, scatter_gram, triangle
 from server.coordination.budget import Account, Releaser
 from server.coordination.config import FederationConfig, Participants
 from server.coordination.exchange import PublicArrays, collect, public_hash
-from server.coordination.learner import TRAINED, Learner
+from server.coordination.learner import Learner
 
 log = logging.getLogger("fedrank.coordination")
 
@@ -42,12 +43,16 @@ class Federation:
         self._plan, self._account = plan, account
         self._releaser = Releaser(config, plan)
         self._run_id = uuid.uuid4().hex
-        self.learner = Learner(catalogue, dim=config.dim, shoppers=config.shoppers)
+        self.learner = Learner(
+            catalogue, dim=config.dim, shoppers=config.shoppers, user_tower=config.user_tower
+        )
 
     def run(self) -> None:
         """Run all stages of the plan in order."""
         self._counts()
-        self._gram()
+        blocks = self._gram()
+        if self._plan.has(Stage.SUBSPACE):
+            self._subspace(blocks)
         for number in range(1, self._config.rounds + 1):
             self._gradient(number)
 
@@ -67,45 +72,75 @@ class Federation:
         shapes[DEVICES] = (len(self._catalogue),)
         task, totals = self._round(Stage.COUNTS, 1, shapes, {})
         noisy = self._releaser.released(Stage.COUNTS, scatter_counts(totals, owners, len(self._catalogue)))
-        gram = self._plan.of(Stage.GRAM)
-        mu = np.inf if gram.noise_multiplier is None else 1.0 / gram.noise_multiplier
         groups = list(owners.values()) if self._merchants_alone else [np.arange(len(self._catalogue))]
-        self.learner.learn_counts(noisy, self._releaser.noise_std(Stage.COUNTS), mu, groups)
+        counts_std, gram_std = (self._releaser.noise_std(stage) for stage in (Stage.COUNTS, Stage.GRAM))
+        self.learner.learn_counts(noisy, counts_std, gram_std, groups)
         self._finish(task)
 
-    def _gram(self) -> None:
-        head = self.learner.head
-        owners = {name: np.flatnonzero(np.isin(head, own)) for name, own in self._owners().items()}
-        shapes: Shapes = {MERCHANT_PART + name: (triangle(len(own)),) for name, own in owners.items()}
-        shapes[DEVICES] = (triangle(len(head)),)
-        task, totals = self._round(Stage.GRAM, 2, shapes, {"head": head})
-        self.learner.learn_gram(self._released_blocks(totals, owners))
-        self._finish(task)
-
-    def _released_blocks(self, totals: Totals, owners: dict[str, NDArray[np.int64]]) -> list[GramBlock]:
-        """Release the Gram: one block per merchant where merchants alone take part, else one for all.
+    def _gram(self) -> dict[str, GramBlock]:
+        """Release co-occurrence over the head: one block per merchant where merchants alone take part, else one.
 
         Entries between two merchants are zero by construction among merchants that cannot link shoppers: they
         carry no noise because nothing is released there.
         """
-        head, std = self.learner.head, self._releaser.noise_std(Stage.GRAM)
+        head = self.learner.head
+        owners = {name: np.flatnonzero(np.isin(head.items, own)) for name, own in self._owners().items()}
+        shapes: Shapes = {MERCHANT_PART + name: (triangle(len(own)),) for name, own in owners.items()}
+        shapes[DEVICES] = (triangle(len(head)),)
+        task, totals = self._round(Stage.GRAM, 2, shapes, self._head_words())
         if self._merchants_alone:
-            triangles = {name: (owners[name], totals[MERCHANT_PART + name]) for name in owners}
+            parts = {MERCHANT_PART + name: own for name, own in owners.items()}
         else:
-            everyone = scatter_gram(totals, owners, len(head))
-            triangles = {DEVICES: (np.arange(len(head)), everyone)}
-        released = {
-            name: (own, self._releaser.released(Stage.GRAM, upper))
-            for name, (own, upper) in triangles.items()
+            parts = {DEVICES: np.arange(len(head))}
+            totals = {DEVICES: scatter_gram(totals, owners, len(head))}
+        blocks = {
+            part: self._block(Stage.GRAM, totals[part], head.at(own), None) for part, own in parts.items()
         }
-        return gram_blocks(released, head, std)
+        self.learner.learn_gram(list(blocks.values()))
+        self._finish(task)
+        return blocks
+
+    def _subspace(self, first: dict[str, GramBlock]) -> None:
+        """Release co-occurrence once more, inside the directions that the first Gram leads to (docs/adr/0013)."""
+        bases = {part: leading_basis(block) for part, block in first.items()}
+        sides = {part: basis.shape[1] for part, basis in bases.items()}
+        named = sides if self._merchants_alone else dict.fromkeys(self._parts(), sides[DEVICES])
+        public = {**self._head_words(), **{BASIS + part: basis for part, basis in bases.items()}}
+        shapes: Shapes = {part: (triangle(side),) for part, side in named.items()}
+        task, totals = self._round(Stage.SUBSPACE, 3, shapes, public)
+        if not self._merchants_alone:
+            totals = {DEVICES: np.sum(list(totals.values()), axis=0)}
+        self.learner.learn_gram(
+            [self._block(Stage.SUBSPACE, totals[part], first[part].head, bases[part]) for part in bases]
+        )
+        self._finish(task)
+
+    def _parts(self) -> list[str]:
+        """Return the names of all parts that an answer may hold: one per merchant, and one of all devices."""
+        return [DEVICES, *(MERCHANT_PART + name for name in self._owners())]
+
+    def _head_words(self) -> dict[str, NDArray[np.generic]]:
+        """Return what participants need to read histories in the axes of the head."""
+        return {"head": self.learner.head.items, "popularity": self.learner.head.popularity}
+
+    def _block(
+        self, stage: Stage, total: NDArray[np.float64], head: Head, basis: NDArray[np.float32] | None
+    ) -> GramBlock:
+        """Release one triangle and return it as a matrix, with the noise that lies on it."""
+        return GramBlock(
+            head=head,
+            basis=basis,
+            gram=gram_of(self._releaser.released(stage, total)),
+            noise_std=self._releaser.noise_std(stage) / float(np.sqrt(2.0)),
+            popular_strength=head.popular_strength(self._config.shoppers),
+        )
 
     def _gradient(self, number: int) -> None:
         public = self.learner.public_model()
-        shapes: Shapes = {f"{EVERYONE}/{name}": public[name].shape for name in TRAINED}
-        task, totals = self._round(Stage.GRADIENT, 2 + number, shapes, public)
+        shapes: Shapes = {f"{EVERYONE}/{name}": public[name].shape for name in self.learner.trained}
+        task, totals = self._round(Stage.GRADIENT, self._config.statistics_rounds + number, shapes, public)
         noisy = {
-            name: self._releaser.released(Stage.GRADIENT, totals[f"{EVERYONE}/{name}"]) for name in TRAINED
+            name: self._releaser.released(Stage.GRADIENT, totals[f"{EVERYONE}/{name}"]) for name in self.learner.trained
         }
         self.learner.learn_gradient(noisy)
         self._finish(task)
@@ -131,7 +166,8 @@ class Federation:
         """Commit the release and keep what it taught."""
         self._account.commit(task)
         save_checkpoint(self._config.checkpoints, task.round, self.learner)
-        log.info("round %d of %d done: %s", task.round, 2 + self._config.rounds, task.stage)
+        rounds = self._config.statistics_rounds + self._config.rounds
+        log.info("round %d of %d done: %s", task.round, rounds, task.stage)
 
     def _task(self, stage: Stage, number: int, model_hash: str) -> Task:
         release, protected = self._plan.of(stage), self._plan.trust is not Trust.NONE
@@ -148,6 +184,7 @@ class Federation:
             steps=self._repeats(stage),
             expected_shoppers=max(1, self._config.shoppers // self._config.merchants),
             clock=self._config.clock in ("seconds", "days"),
+            loss=str(self._config.loss),
             seed=self._config.seed,
             noise_seed=self._config.noise_seed,
         )
@@ -160,5 +197,5 @@ class Federation:
 def save_checkpoint(folder: Path, number: int, learner: Learner) -> None:
     """Keep the trained parameters after a round; they are released, so they may be kept."""
     folder.mkdir(parents=True, exist_ok=True)
-    kept = {name: np.ascontiguousarray(learner.weights[name]) for name in TRAINED}
+    kept = {name: np.ascontiguousarray(learner.weights[name]) for name in learner.trained}
     save_file(kept, folder / f"round-{number:03d}.safetensors")

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from model.catalogue import PublicItems
 from model.content import CONTENT_FEATURES, item_features
 from model.gradient import ITEM_VECTORS
-from model.schema import Schema, Weights
+from model.head import Head
+from model.schema import Schema, UserTower, Weights
 from model.spectral import GramBlock, head_size, spectral_vectors, start
 from model.two_tower import encode_items
 from server.coordination.optimiser import Adam
@@ -26,52 +27,58 @@ LEAST_COUNT = 0.5
 class Learner:
     """The model of one federation while it is being trained."""
 
-    def __init__(self, catalogue: PublicItems, *, dim: int, shoppers: int) -> None:
+    def __init__(self, catalogue: PublicItems, *, dim: int, shoppers: int, user_tower: UserTower = UserTower.POOLING) -> None:
         """Start from public facts: the catalogue and the number of shoppers."""
         self.features: sp.csr_matrix = item_features(catalogue.columns)
-        self.schema = Schema(items=len(catalogue), content_features=CONTENT_FEATURES, dim=dim)
+        self.schema = Schema(items=len(catalogue), content_features=CONTENT_FEATURES, dim=dim, user_tower=user_tower)
         self.weights: Weights = self.schema.zeros()
         self.probabilities = np.full(len(catalogue), 1.0 / len(catalogue))
-        self.head: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
-        self._shoppers = shoppers
+        self.head = Head(np.zeros(0, dtype=np.int64), np.zeros(0))
+        self.shoppers = shoppers
         self._vectors = np.zeros((len(catalogue), dim), dtype=np.float32)
         self._adam = Adam()
 
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """Parameters of the gradient rounds of this user tower."""
+        return (*TRAINED, "attention") if self.schema.user_tower is UserTower.ATTENTION else TRAINED
+
     def learn_counts(
-        self, counts: NDArray[np.float64], noise_std: float, gram_mu: float, groups: list[NDArray[np.int64]]
+        self, counts: NDArray[np.float64], noise_std: float, gram_std: float, groups: list[NDArray[np.int64]]
     ) -> None:
         """Take popularity, the sampling probabilities and the head catalogue from noisy counts (items,).
 
         Args:
             counts: noisy, over the whole catalogue.
             noise_std: of the noise in each count.
-            gram_mu: price of the Gram that will cover the head.
+            gram_std: of the noise in each entry of the Gram that will cover the head.
             groups: catalogue indices of the items that may be liked together; each has a head of its own.
         """
         floored = np.maximum(counts, max(LEAST_COUNT, 2.0 * noise_std))
         self.probabilities = floored / floored.sum()
         heads = [
-            items[np.argsort(-counts[items], kind="stable")[: head_size(gram_mu, self._shoppers, len(items))]]
+            items[np.argsort(-counts[items], kind="stable")[: head_size(gram_std, self.shoppers, len(items))]]
             for items in groups
         ]
-        self.head = np.sort(np.concatenate(heads)).astype(np.int64)
+        items = np.sort(np.concatenate(heads)).astype(np.int64)
+        self.head = Head(items, floored[items])
 
     def learn_gram(self, blocks: list[GramBlock]) -> None:
-        """Take the spectral start from noisy Gram matrices over the head items."""
+        """Take the spectral start from noisy Gram matrices over the head items or inside a subspace of them."""
         log_q = np.log(self.probabilities)
         vectors = spectral_vectors(blocks, self.schema.dim, self.schema.items)
-        self.weights = start(self.schema, self.features, self.head, vectors, log_q - log_q.mean())
+        self.weights = start(self.schema, self.features, self.head.items, vectors, log_q - log_q.mean())
         self._vectors = encode_items(self.weights, self.features)
 
     def learn_gradient(self, total: Mapping[str, NDArray[np.float64]]) -> None:
         """Step the user tower down the noisy gradient sum, divided by the public number of shoppers."""
         mean = {
-            name: value.reshape(self.weights[name].shape) / self._shoppers for name, value in total.items()
+            name: value.reshape(self.weights[name].shape) / self.shoppers for name, value in total.items()
         }
         self.weights = {**self.weights, **self._adam.apply(self.weights, mean)}
 
     def public_model(self) -> dict[str, NDArray[np.generic]]:
         """Return what participants need for a gradient round; all of it has been released under noise."""
-        small: dict[str, NDArray[np.generic]] = {name: self.weights[name] for name in TRAINED}
+        small: dict[str, NDArray[np.generic]] = {name: self.weights[name] for name in self.trained}
         bias = self.weights["item_bias"]
         return {**small, ITEM_VECTORS: self._vectors, "item_bias": bias, "q": self.probabilities}
