@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from opacus.optimizers import DPOptimizer
 
 from model.gradient import ITEM_VECTORS, cohort_gradient
+from model.losses import Loss
 from model.sampling import Examples
 from model.schema import Weights
 from privacy.mechanism import GaussianSum
@@ -63,6 +64,7 @@ def local_update(
     *,
     steps: int,
     expected_batch: int,
+    loss: Loss = Loss.SAMPLED_SOFTMAX,
 ) -> dict[str, NDArray[np.float32]]:
     """Train `steps` DP-SGD steps and return the mean noised gradient sum over the steps, by parameter.
 
@@ -76,7 +78,7 @@ def local_update(
     optimiser = NoisedByMechanism(parameters, mechanism, expected_batch)
     for step in range(steps):
         now = {**start, **{name: value.detach().numpy() for name, value in parameters.items()}}
-        _step(optimiser, parameters, now, examples_of_step(step), log_q)
+        _step(optimiser, parameters, now, examples_of_step(step), log_q, loss)
     return {name: (total / steps).astype(np.float32) for name, total in optimiser.released.items()}
 
 
@@ -86,12 +88,13 @@ def _step(
     weights: Weights,
     examples: Examples,
     log_q: NDArray[np.float64],
+    loss: Loss,
 ) -> None:
     """Make one DP-SGD step over all shoppers, in chunks that add up before the noise is drawn once."""
     starts = range(0, max(len(examples), 1), CHUNK)
     for start in starts:
         chunk = examples.select(np.arange(start, min(start + CHUNK, len(examples))))
-        gradient = cohort_gradient(weights, weights[ITEM_VECTORS], chunk, log_q)
+        gradient = cohort_gradient(weights, weights[ITEM_VECTORS], chunk, log_q, loss)
         for name, each in gradient.per_shopper(frozenset(parameters)).items():
             sample = torch.from_numpy(each).reshape(len(chunk), *parameters[name].shape)
             parameters[name].grad_sample = sample  # type: ignore[attr-defined]  # Opacus reads it here

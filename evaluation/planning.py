@@ -36,6 +36,8 @@ def federation_of(settings: ExperimentSettings, dataset: Dataset, cut: Split) ->
         minimum_cohort=settings.minimum_cohort,
         devices_per_message=settings.devices_per_message,
         dim=settings.dim,
+        loss=settings.loss,
+        user_tower=settings.user_tower,
     )
 
 

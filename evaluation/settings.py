@@ -12,6 +12,8 @@ from typing import Any
 from evaluation.errors import SettingsError
 from evaluation.protocol import Protocol
 from evaluation.split import SplitKind
+from model.losses import Loss
+from model.schema import UserTower
 from privacy.accountant import BudgetError, mu_of
 from privacy.plan import Trust
 from server.coordination.config import Participants
@@ -54,6 +56,8 @@ class ExperimentSettings:
     curve: tuple[float, ...]
     devices_per_message: int
     dim: int
+    loss: Loss = Loss.SAMPLED_SOFTMAX
+    user_tower: UserTower = UserTower.POOLING
 
     def __post_init__(self) -> None:
         """Refuse an impossible budget or size before any data are read.
@@ -90,6 +94,8 @@ class ExperimentSettings:
             "protocol": str(self.protocol),
             "minimum_cohort": self.minimum_cohort,
             "dim": self.dim,
+            "loss": str(self.loss),
+            "user_tower": str(self.user_tower),
         }
 
 

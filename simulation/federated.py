@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from model.catalogue import read_public_items
+from model.losses import Loss
+from model.schema import UserTower
 from privacy.plan import Plan, Trust
 from server.coordination.budget import open_account, plan_of
 from server.coordination.config import FederationConfig, Participants
@@ -45,6 +47,8 @@ class FederationSettings:
     seed: int = 0
     noise_seed: int | None = None
     dim: int = 128
+    loss: Loss = Loss.SAMPLED_SOFTMAX
+    user_tower: UserTower = UserTower.POOLING
     devices_per_message: int = DEVICES_PER_MESSAGE
     minimum_cohort: int = 1
     timeout: float = 3600.0
@@ -93,6 +97,8 @@ def run_config_of(
         "clock": settings.clock,
         "spent-mu2": spent_mu2,
         "linkage": settings.releases_linkage,
+        "loss": str(settings.loss),
+        "user-tower": str(settings.user_tower),
         "seed": settings.seed,
         "noise-seed": SYSTEM_ENTROPY if settings.noise_seed is None else settings.noise_seed,
         "timeout": settings.timeout,

@@ -31,6 +31,21 @@ class Trust(StrEnum):
     NONE = "none"
 
 
+class LossName(StrEnum):
+    """What the gradient rounds minimise."""
+
+    SAMPLED_SOFTMAX = "sampled_softmax"
+    BPR = "bpr"
+    FOCAL_BCE = "focal_bce"
+
+
+class TowerName(StrEnum):
+    """How a history becomes a user vector."""
+
+    POOLING = "pooling"
+    ATTENTION = "attention"
+
+
 class SplitName(StrEnum):
     """How events are held out."""
 
@@ -75,6 +90,10 @@ Curve = Annotated[
 MinimumCohort = Annotated[int, typer.Option(help="Fewest participants whose sum is released.")]
 CohortSize = Annotated[int, typer.Option(help="Devices that one message serves.")]
 Dim = Annotated[int, typer.Option(help="Length of item and user embeddings.")]
+LossOption = Annotated[LossName, typer.Option(help="What the gradient rounds minimise.")]
+UserTowerOption = Annotated[
+    TowerName, typer.Option(help="`attention` also weighs past events by the newest one.")
+]
 Seed = Annotated[int, typer.Option(help="Of everything random but the noise.")]
 NoiseSeed = Annotated[int | None, typer.Option(help="Repeatable noise, for tests only; the report says so.")]
 PlanOnly = Annotated[
@@ -100,6 +119,8 @@ def simulate(
     minimum_cohort: MinimumCohort = 5,
     cohort_size: CohortSize = 512,
     dim: Dim = 128,
+    loss: LossOption = LossName.SAMPLED_SOFTMAX,
+    user_tower: UserTowerOption = TowerName.POOLING,
     seed: Seed = 0,
     noise_seed: NoiseSeed = None,
     plan: PlanOnly = False,
@@ -122,6 +143,8 @@ def simulate(
         minimum_cohort=minimum_cohort,
         devices_per_message=cohort_size,
         dim=dim,
+        loss=loss,
+        user_tower=user_tower,
         seed=seed,
         noise_seed=noise_seed,
     )
@@ -153,9 +176,13 @@ def _settings(**words: Any) -> ExperimentSettings:
     from evaluation.protocol import Protocol
     from evaluation.settings import ExperimentSettings
     from evaluation.split import SplitKind
+    from model.losses import Loss
+    from model.schema import UserTower
     from privacy.plan import Trust as TrustModel
     from server.coordination.config import Participants as Kind
 
+    words["loss"] = Loss(words["loss"])
+    words["user_tower"] = UserTower(words["user_tower"])
     words["participants"] = Kind(words["participants"])
     words["trust"] = TrustModel(words["trust"])
     words["protocol"] = Protocol(words["protocol"])

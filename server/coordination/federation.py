@@ -140,7 +140,8 @@ class Federation:
         shapes: Shapes = {f"{EVERYONE}/{name}": public[name].shape for name in self.learner.trained}
         task, totals = self._round(Stage.GRADIENT, self._config.statistics_rounds + number, shapes, public)
         noisy = {
-            name: self._releaser.released(Stage.GRADIENT, totals[f"{EVERYONE}/{name}"]) for name in self.learner.trained
+            name: self._releaser.released(Stage.GRADIENT, totals[f"{EVERYONE}/{name}"])
+            for name in self.learner.trained
         }
         self.learner.learn_gradient(noisy)
         self._finish(task)

@@ -27,10 +27,14 @@ LEAST_COUNT = 0.5
 class Learner:
     """The model of one federation while it is being trained."""
 
-    def __init__(self, catalogue: PublicItems, *, dim: int, shoppers: int, user_tower: UserTower = UserTower.POOLING) -> None:
+    def __init__(
+        self, catalogue: PublicItems, *, dim: int, shoppers: int, user_tower: UserTower = UserTower.POOLING
+    ) -> None:
         """Start from public facts: the catalogue and the number of shoppers."""
         self.features: sp.csr_matrix = item_features(catalogue.columns)
-        self.schema = Schema(items=len(catalogue), content_features=CONTENT_FEATURES, dim=dim, user_tower=user_tower)
+        self.schema = Schema(
+            items=len(catalogue), content_features=CONTENT_FEATURES, dim=dim, user_tower=user_tower
+        )
         self.weights: Weights = self.schema.zeros()
         self.probabilities = np.full(len(catalogue), 1.0 / len(catalogue))
         self.head = Head(np.zeros(0, dtype=np.int64), np.zeros(0))

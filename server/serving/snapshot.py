@@ -11,7 +11,7 @@ from model.catalogue import item_columns
 from model.encoders import Encoder, EncoderName, encoder_named
 from model.errors import EncoderError, ModelError
 from model.features import Context, Histories, Moments, moments
-from model.schema import Schema, Weights, check
+from model.schema import Schema, Weights, check, user_tower_of
 from model.two_tower import encode_items, encode_users, score
 from server.errors import CatalogueError
 from server.registry import ModelVersion
@@ -108,7 +108,12 @@ def _encoder_of(model: ModelVersion) -> Encoder:
 def _check_fit(model: ModelVersion, catalogue: Catalogue, features: int) -> None:
     table = model.weights.get("item_id")
     dim = table.shape[-1] if table is not None and table.ndim == 2 else 0
-    schema = Schema(items=len(catalogue.item_ids), content_features=features, dim=dim)
+    schema = Schema(
+        items=len(catalogue.item_ids),
+        content_features=features,
+        dim=dim,
+        user_tower=user_tower_of(model.weights),
+    )
     try:
         check(model.weights, schema)
     except ModelError as error:

@@ -34,6 +34,8 @@ WORDS: dict[str, Any] = {
     "clock": "seconds",
     "spent-mu2": 0.0,
     "linkage": False,
+    "loss": "sampled_softmax",
+    "user-tower": "pooling",
     "seed": 1,
     "noise-seed": -1,
     "timeout": 60.0,
