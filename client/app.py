@@ -61,6 +61,7 @@ def gradient(message: Message, context: Context) -> Message:
 def _answer(message: Message, context: Context, compute: Work) -> Message:
     """Charge the shoppers first, then compute; a refused charge is an answer with the reason."""
     task = Task.from_record(message.content.config_records[TASK])
+    work.loss_of(task)  # before anything is charged
     cohort = cohort_at(home_of(context.node_config, context.run_config))
     try:
         charges = _reserve(task, cohort)

@@ -18,7 +18,7 @@ from model.sampling import Examples, draw_examples
 from model.schema import Weights
 from privacy.mechanism import GaussianSum, NoiseSource, SeededNoise, SystemNoise
 from privacy.plan import Trust
-from proto.federation import BASIS, DEVICES, Task
+from proto.federation import BASIS, DEVICES, Task, WireError
 
 Array = NDArray[np.float64]
 Public = Mapping[str, NDArray[np.generic]]
@@ -66,6 +66,19 @@ def gradient(task: Task, unit: Unit, public: Public, catalogue_size: int) -> dic
     return local.train_with_opacus(mechanism)
 
 
+def loss_of(task: Task) -> Loss:
+    """Return the loss that is asked for.
+
+    Raises:
+        WireError: nobody here knows a loss of that name.
+    """
+    if task.loss not in list(Loss):
+        raise WireError(
+            f"loss is {task.loss!r}; this participant knows {', '.join(Loss)}: update it, or ask for one of these"
+        )
+    return Loss(task.loss)
+
+
 def local_mechanism(task: Task, unit: Unit) -> GaussianSum:
     """Return the mechanism of participants that add their own noise."""
     return GaussianSum(
@@ -92,7 +105,7 @@ class _LocalView:
     """The public model cut to the unit's own items, and the unit's examples in those indices."""
 
     def __init__(self, task: Task, unit: Unit, public: Public, catalogue_size: int) -> None:
-        self._task, self._unit, self._loss = task, unit, Loss(task.loss)
+        self._task, self._unit, self._loss = task, unit, loss_of(task)
         self._vectors = np.asarray(public["item_vectors"], dtype=np.float32)[unit.items]
         self._trained = frozenset(name for name in public if name not in ("item_vectors", "item_bias", "q"))
         self._weights: Weights = {name: np.asarray(public[name], np.float32) for name in self._trained}

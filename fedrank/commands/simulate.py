@@ -149,6 +149,11 @@ def simulate(
         noise_seed=noise_seed,
     )
     found = _planned(settings) if plan else _run(settings)
+    _tell(found, out, plan=plan, as_json=as_json)
+
+
+def _tell(found: dict[str, Any], out: Path, *, plan: bool, as_json: bool) -> None:
+    """Print a report, or a plan, as JSON or for people."""
     if as_json:
         typer.echo(json.dumps(found))
     elif plan:

@@ -16,10 +16,11 @@ from client.cohort import Unit
 from client.contribution import count_share, gradient_share, gram_share
 from client.shoppers import Shoppers
 from model.features import Histories
+from model.losses import Loss
 from model.sampling import Examples, draw_examples
 from privacy.mechanism import SystemNoise
 from privacy.plan import Trust
-from proto.federation import DEVICES, MERCHANT_PART, Task
+from proto.federation import DEVICES, MERCHANT_PART, Task, WireError
 
 OWN = np.array([1, 2, 5, 7])
 EVERYTHING = np.arange(ITEMS)
@@ -184,6 +185,24 @@ def test_production_moments_and_negatives_are_drawn_anew_each_time() -> None:
     np.testing.assert_array_equal(first, second)
     other_round = work.gradient(task(round=4), unit, public, ITEMS)["gain"]
     assert not np.array_equal(first, other_round)
+
+
+@pytest.mark.parametrize("trust", list(Trust))
+def test_the_loss_of_the_task_is_the_loss_of_every_gradient(trust: Trust) -> None:
+    """Devices, and merchants who train with Opacus, both minimise what is asked for."""
+    shoppers, public = random_shoppers(8, 20), Model(8).public()
+    for unit in (devices(shoppers), merchant(shoppers, EVERYTHING)):
+        quiet = task(trust=trust, noise_multiplier=1e-9)
+        found = [work.gradient(replace(quiet, loss=str(loss)), unit, public, ITEMS)["gain"] for loss in Loss]
+        assert not np.allclose(found[0], found[1]) and not np.allclose(found[0], found[2])
+        plain = work.gradient(task(loss="bpr"), unit, public, ITEMS)["gain"]
+        np.testing.assert_allclose(found[1], plain, atol=2e-5)
+
+
+def test_an_unknown_loss_is_named_with_those_that_are_known() -> None:
+    """The message says what to do."""
+    with pytest.raises(WireError, match=r"'hinge'.*sampled_softmax, bpr, focal_bce.*update it"):
+        work.loss_of(task(loss="hinge"))
 
 
 STEPS = 3

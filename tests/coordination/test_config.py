@@ -81,3 +81,11 @@ def test_the_declared_defaults_name_no_data_and_start_nothing() -> None:
     table = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["flwr"]["app"]["config"]
     with pytest.raises(ConfigError, match="shoppers is 0"):
         FederationConfig.from_run_config(table)
+
+
+def test_an_unknown_loss_or_user_tower_is_named() -> None:
+    """A typing error is found before anything is asked of anybody."""
+    with pytest.raises(ConfigError, match="loss is 'hinge'"):
+        config(loss="hinge")
+    with pytest.raises(ConfigError, match="user-tower is 'gru'"):
+        config(user_tower="gru")

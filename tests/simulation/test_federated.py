@@ -15,6 +15,8 @@ from federation_world import items as all_items
 
 from client.app import app as client_app
 from model.content import ItemColumns
+from model.losses import Loss
+from model.schema import UserTower
 from privacy.accountant import BudgetError
 from privacy.ledger import Ledger
 from privacy.ledger_records import ChargeState
@@ -138,6 +140,29 @@ def test_merchants_train_locally_with_opacus(tmp_path: Path, monkeypatch: pytest
     assert len(steps) == 2 * 2 * len(people.merchants)
     trained(people, replace(local, trust=Trust.CENTRAL), tmp_path / "b")
     assert len(steps) == 2 * 2 * len(people.merchants)
+
+
+@pytest.mark.parametrize("loss", [loss for loss in Loss if loss is not Loss.SAMPLED_SOFTMAX])
+def test_another_loss_is_learned_by_every_participant_and_is_on_the_card(tmp_path: Path, loss: Loss) -> None:
+    """The word goes from the settings to all participants; it changes the user tower and no statistic."""
+    people = population(tmp_path, Participants.BOTH)
+    usual, other = settings(participants="both"), settings(participants="both", loss=loss)
+    softmax, version = (trained(people, wanted, tmp_path) for wanted in (usual, other))
+    assert (softmax.card["loss"], version.card["loss"]) == ("sampled_softmax", str(loss))
+    assert not np.array_equal(version.weights["gain"], softmax.weights["gain"])
+    np.testing.assert_array_equal(version.weights["item_id"], softmax.weights["item_id"])
+
+
+@pytest.mark.parametrize("trust", list(Trust))
+def test_the_attention_tower_learns_its_attention_and_its_card_says_so(tmp_path: Path, trust: Trust) -> None:
+    """One vector more is trained and released, under every trust; a pooling version has none."""
+    people = population(tmp_path, Participants.MERCHANTS)
+    wanted = settings(participants=Participants.MERCHANTS, trust=trust, user_tower=UserTower.ATTENTION)
+    version = trained(people, wanted, tmp_path)
+    assert version.card["user_tower"] == "attention"
+    assert version.weights["attention"].shape == (wanted.dim,) and version.weights["attention"].any()
+    plain = trained(people, replace(wanted, user_tower=UserTower.POOLING), tmp_path / "plain")
+    assert plain.card["user_tower"] == "pooling" and "attention" not in plain.weights
 
 
 def test_a_second_run_is_planned_for_the_rest_and_a_third_is_refused(tmp_path: Path) -> None:

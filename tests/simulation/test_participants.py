@@ -55,6 +55,14 @@ def asked(people: Any, folder: Path, task: Task) -> Message:
     return answer
 
 
+def test_a_loss_that_nobody_knows_is_refused_before_anything_is_charged(tmp_path: Path) -> None:
+    """A coordinator of a later version asks for something new: no answer, and no account is touched."""
+    people = population(tmp_path)
+    answer = asked(people, tmp_path, task_of(people, tmp_path, trust="central", loss="hinge"))
+    assert answer.has_error()
+    assert people.spent_mu2(Ledger.open(place(tmp_path).ledger)) == 0.0
+
+
 @pytest.mark.parametrize("trust", ["local", "central"])
 def test_a_repeated_question_is_refused(tmp_path: Path, trust: str) -> None:
     """A second answer under fresh noise would be a second release at the price of one."""
