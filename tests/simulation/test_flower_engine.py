@@ -19,8 +19,9 @@ import pytest
 from federation_world import place, population, settings, trained
 
 from server.coordination.config import Participants
-from server.registry import Registry
-from simulation.federated import nodes_of, run_config_of
+from server.registry import ModelVersion, Registry
+from simulation.federated import FederationSettings, nodes_of, run_config_of
+from simulation.population import Population
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -36,36 +37,44 @@ pytestmark = [
 
 def test_flowers_own_engine_gives_the_same_model(tmp_path: Path) -> None:
     """Merchants and devices, one seed, no noise: Ray's actors and our grid agree in every weight."""
-    people = population(tmp_path, Participants.BOTH)
+    people, wanted = cohort(tmp_path)
+    with (
+        superlink(tmp_path / "home") as environment,
+        flower_run(people, wanted, tmp_path, environment) as run,
+    ):
+        said = run.communicate(timeout=240)[0]
+    assert_same_model(tmp_path, trained(people, wanted, tmp_path / "ours"), said)
+
+
+def test_two_ray_workers_share_the_cohorts_and_give_the_same_model(tmp_path: Path) -> None:
+    """A Ray cluster of two nodes with one core each, which Flower's engine finds by RAY_ADDRESS alone."""
+    people, wanted = cohort(tmp_path)
+    with (
+        ray_cluster(nodes=2) as (address, raylets),
+        superlink(tmp_path / "home", RAY_ADDRESS=address) as environment,
+        flower_run(people, wanted, tmp_path, environment) as run,
+    ):
+        busy = [False] * len(raylets)
+        while run.poll() is None and not all(busy):
+            busy = [seen or has_actor(pid) for seen, pid in zip(busy, raylets, strict=True)]
+            time.sleep(0.1)
+        said = run.communicate(timeout=240)[0]
+    assert_same_model(tmp_path, trained(people, wanted, tmp_path / "ours"), said)
+    assert busy == [True, True], "each node of the cluster has run an actor"
+
+
+def cohort(folder: Path) -> tuple[Population, FederationSettings]:
+    """Merchants and devices in several Flower nodes."""
+    people = population(folder, Participants.BOTH)
     wanted = settings(participants=Participants.BOTH, devices_per_message=20)
-    nodes = nodes_of(people, wanted)
-    assert nodes >= 2
-    ours = trained(people, wanted, tmp_path / "ours")
-    where = place(tmp_path / "flower")
-    (tmp_path / "flower").mkdir()
-    words = " ".join(
-        f"{key}={json.dumps(value)}" for key, value in run_config_of(people, wanted, where).items()
-    )
-    size = f"num-supernodes={nodes} client-resources-num-cpus=1"
-    with superlink(tmp_path / "home") as environment:
-        done = subprocess.run(
-            [
-                BIN / "flwr",
-                "run",
-                str(ROOT),
-                "--stream",
-                "--run-config",
-                words,
-                *("--federation-config", size),
-            ],
-            env=environment,
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=240,
-        )
-    registry = Registry(where.registry)
-    assert len(registry.versions()) == 1, done.stdout[-3000:] + done.stderr[-3000:]
+    assert nodes_of(people, wanted) >= 2
+    return people, wanted
+
+
+def assert_same_model(folder: Path, ours: ModelVersion, said: str) -> None:
+    """The one version that Flower's engine made has our weights and our card."""
+    registry = Registry(place(folder / "flower").registry)
+    assert len(registry.versions()) == 1, said[-6000:]
     theirs = registry.get(registry.versions()[0])
     for name, value in ours.weights.items():
         np.testing.assert_allclose(theirs.weights[name], value, atol=1e-6, rtol=0, err_msg=name)
@@ -73,7 +82,49 @@ def test_flowers_own_engine_gives_the_same_model(tmp_path: Path) -> None:
 
 
 @contextmanager
-def superlink(home: Path) -> Iterator[dict[str, str]]:
+def flower_run(
+    people: Population, wanted: FederationSettings, folder: Path, environment: dict[str, str]
+) -> Iterator[subprocess.Popen[str]]:
+    """`flwr run` of this project under the SuperLink of the environment."""
+    where = place(folder / "flower")
+    (folder / "flower").mkdir()
+    run_config = run_config_of(people, wanted, where)
+    words = " ".join(f"{key}={json.dumps(value)}" for key, value in run_config.items())
+    size = f"num-supernodes={nodes_of(people, wanted)} client-resources-num-cpus=1"
+    command = [str(BIN / "flwr"), "run", str(ROOT), "--stream"]
+    command += ["--run-config", words, "--federation-config", size]
+    with subprocess.Popen(
+        command, env=environment, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@contextmanager
+def ray_cluster(nodes: int) -> Iterator[tuple[str, list[int]]]:
+    """Ray nodes with one core each on this machine: the cluster's address and the process id of each raylet."""
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    try:
+        for _ in range(nodes - 1):
+            cluster.add_node(num_cpus=1)
+        raylets = [node.all_processes["raylet"][0].process.pid for node in cluster.list_all_nodes()]
+        yield cluster.address, raylets
+    finally:
+        cluster.shutdown()
+
+
+def has_actor(raylet: int) -> bool:
+    """Whether a node of the cluster runs one of Flower's actors, by the name that Ray gives the process."""
+    names = [Path(f"/proc/{pid}/cmdline") for pid in descendants(raylet)]
+    return any(b"ClientAppActor" in name.read_bytes() for name in names if name.exists())
+
+
+@contextmanager
+def superlink(home: Path, **variables: str) -> Iterator[dict[str, str]]:
     """Run a SuperLink of our own for the time of the block; afterwards no process of it is left."""
     port, control = free_port(), free_port()
     home.mkdir()
@@ -90,6 +141,7 @@ def superlink(home: Path) -> Iterator[dict[str, str]]:
         "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1",
         "RAY_USAGE_STATS_ENABLED": "0",
         "PYTHONDONTWRITEBYTECODE": "1",
+        **variables,
     }
     command = [str(BIN / "flower-superlink"), "--insecure", "--simulation", "--isolation", "subprocess"]
     command += ["--control-api-address", f"127.0.0.1:{control}", "--host", "127.0.0.1", "--port", str(port)]

@@ -22,7 +22,9 @@ MEDIAN_EVENTS, SPREAD, FEWEST, MOST = 96, 1.0, 20, 2_314
 
 SMALL = ("gain", "prior_scale", "kind_weight", "position_weight", "age_weight", "context")
 TRAINED = frozenset({*SMALL, ITEM_VECTORS})
-CLIPPING_NORM = 0.5
+CLIPPING_NORM = 1.25
+"""Near the median length of a gradient, so that about half of the shoppers are clipped."""
+
 START = 1_000_000_000
 
 
