@@ -54,7 +54,7 @@ class Peer:
     target: float | None = None
 
 
-OURS = Peer(module="ours", words="ours", rounds=14)
+OURS = Peer(module="ours", words="ours", rounds=150)
 PFL = Peer(
     module="pfl_research",
     words="pfl-research",

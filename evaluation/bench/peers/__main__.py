@@ -35,9 +35,8 @@ def _measured(peer: str, cohort: int, rounds: int) -> Measured:
     """Return what the peer took for a warming round and `rounds` more, each over the next shoppers."""
     os.environ["OMP_NUM_THREADS"] = "1"
     module = import_module(f"evaluation.bench.peers.{peer}")
-    cohorts = [
-        np.arange(start, start + cohort) % SHOPPERS for start in range(0, (rounds + 1) * cohort, cohort)
-    ]
+    starts = cohort * (np.arange(rounds + 1) % (SHOPPERS // cohort))
+    cohorts = [np.arange(start, start + cohort) for start in starts]
     with threadpool_limits(1):
         found: Measured = module.measure(ml_1m_work(), cohorts)
     return found

@@ -17,5 +17,5 @@ def clipped_sum(work: Work, examples: Examples) -> Sums:
 
 def measure(work: Work, cohorts: Sequence[Cohort]) -> Measured:
     """Measure ours on each cohort; its arrays are laid out beforehand, as the tensors of the peers are."""
-    ready = iter([work.examples.select(cohort) for cohort in cohorts])
-    return measured(lambda _: clipped_sum(work, next(ready)), cohorts)
+    ready = {int(cohort[0]): work.examples.select(cohort) for cohort in cohorts}
+    return measured(lambda cohort: clipped_sum(work, ready[int(cohort[0])]), cohorts)
