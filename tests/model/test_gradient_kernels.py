@@ -160,7 +160,12 @@ def edited(examples: Examples, name: str, value: int) -> Examples:
     """The examples with the first entry of one array changed."""
     histories, targets, negatives = examples.histories, examples.targets.copy(), examples.negatives.copy()
     items, kinds = histories.items.copy(), histories.kinds.copy()
-    arrays: dict[str, NDArray[Any]] = dict(items=items, kinds=kinds, targets=targets, negatives=negatives)
+    arrays: dict[str, NDArray[Any]] = {
+        "items": items,
+        "kinds": kinds,
+        "targets": targets,
+        "negatives": negatives,
+    }
     arrays[name].flat[0] = value
     changed = Histories(histories.indptr, items, kinds, histories.times)
     return Examples(changed, examples.moments, targets, negatives)
