@@ -73,7 +73,7 @@ def subspace_share(histories: HeadHistories, basis: NDArray[np.float32], clippin
     """Return sum over shoppers of the upper triangle of C z z^T / |z|^2 for z = basis^T y, (k (k + 1) / 2,)."""
     columns = np.asarray(basis, dtype=np.float64)
     z = histories.scaled @ columns - np.outer(histories.along, histories.popular @ columns)
-    squares = _above_rounding(np.square(z).sum(axis=1), histories.squares)
+    squares = _above_rounding(np.square(z).sum(axis=1), histories.squares) * (histories.squares > 0)
     return _triangle((z * _scaled(squares, clipping_norm)[:, None]).T @ z)
 
 

@@ -53,8 +53,11 @@ class Head:
 
     @property
     def popular(self) -> NDArray[np.float64]:
-        """The unit vector q, (m,): what an average shopper likes."""
-        direction = self.popularity * self.scale
+        """The unit vector q, (m,): what an average shopper likes.
+
+        Of length 1 to the last digits whatever the unit of the popularity, since lengths are told by it.
+        """
+        direction = (self.popularity / self.popularity.max(initial=1e-300)) ** (1.0 - DAMPING)
         return np.asarray(direction / max(float(np.linalg.norm(direction)), 1e-300))
 
     def at(self, positions: NDArray[np.int64]) -> Head:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from client.shoppers import Shoppers
 from model.features import KINDS, Histories
+from model.head import Head
 from model.sampling import Examples, draw_examples
 from model.schema import Schema, Weights
 from privacy.mechanism import GaussianSum, SeededNoise
@@ -30,6 +31,18 @@ histories_of_one = st.lists(
 """One shopper's events: none, one or many, items repeated, several at one moment, refusals among them."""
 
 cohorts = st.lists(histories_of_one, min_size=1, max_size=5)
+
+
+def head_of(items: Sequence[int], popularity: Sequence[float] | None = None) -> Head:
+    """A head of these items, all equally popular if nothing else is said."""
+    counts = np.ones(len(items)) if popularity is None else np.array(popularity)
+    return Head(np.array(items, dtype=np.int64), counts)
+
+
+heads = st.dictionaries(
+    st.integers(0, ITEMS - 1), st.floats(-3.0, 6.0).map(lambda power: 10.0**power), min_size=1
+).map(lambda popularity: head_of(list(popularity), list(popularity.values())))
+"""Heads of one item and more in any order; one item may outweigh the others by nine orders of magnitude."""
 
 
 def shoppers_of(events: Sequence[Sequence[Event]], first: int = 0) -> Shoppers:

@@ -13,11 +13,12 @@ import pytest
 
 from client import events as stored
 from client import shoppers as module
-from client.contribution import count_share, gram_share
+from client.contribution import HeadHistories, count_share, gram_share
 from client.shoppers import _arrays, load_shoppers
 from client.store import EventStore
 from client.store_reading import empty_columns
 from model.features import Histories
+from model.head import Head
 from privacy.keyring import Keyring
 from privacy.pseudonyms import Pseudonymiser
 
@@ -109,12 +110,13 @@ def test_the_share_of_a_shopper_with_endless_events_has_the_length_of_anybody_el
     """Counts and Gram of one shopper have norm C, for one event as for a million."""
     rng = np.random.default_rng(0)
     items = rng.integers(0, 500, MANY).astype(np.int32)
+    head = Head(np.arange(500), rng.gamma(2.0, size=500) + 0.1)
     for events in (1, MANY):
         histories = Histories(
             np.array([0, events]), items[:events], np.zeros(events, np.int8), np.arange(events)
         )
         shopper = module.Shoppers((ANNA,), histories, np.zeros(1, np.uint64))
         assert np.linalg.norm(count_share(shopper, 500, 1.5)) == pytest.approx(1.5)
-        head = np.flatnonzero(np.isin(np.arange(500), items[:events]))
-        assert np.linalg.norm(gram_share(shopper, head, 500, 1.5)) == pytest.approx(1.5)
+        histories_in_head = HeadHistories.of(shopper, head, 500)
+        assert np.linalg.norm(gram_share(histories_in_head, 1.5)) == pytest.approx(1.5)
         assert len(histories.recent().items) <= 100

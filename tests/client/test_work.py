@@ -13,18 +13,23 @@ from shopper_world import DIM, ITEMS, TRAINED, Arrays, Model, norm_of, one_of, r
 
 from client import work
 from client.cohort import Unit
-from client.contribution import count_share, gradient_share, gram_share
+from client.contribution import HeadHistories, count_share, gradient_share, gram_share, subspace_share
 from client.shoppers import Shoppers
 from model.features import Histories
+from model.head import Head
 from model.losses import Loss
 from model.sampling import Examples, draw_examples
 from privacy.mechanism import SystemNoise
 from privacy.plan import Trust
-from proto.federation import DEVICES, MERCHANT_PART, Task, WireError
+from proto.federation import BASIS, DEVICES, MERCHANT_PART, Task, WireError
 
 OWN = np.array([1, 2, 5, 7])
 EVERYTHING = np.arange(ITEMS)
-HEAD: dict[str, NDArray[np.generic]] = {"head": np.array([0, 2, 3, 7])}
+HEAD: dict[str, NDArray[np.generic]] = {"head": np.array([0, 2, 3, 7]), "popularity": np.array([5.0, 1, 3, 2])}
+SHARED: NDArray[np.float32] = np.linalg.qr(np.random.default_rng(4).normal(size=(4, 3)))[0].astype(np.float32)
+WITH_BASIS: dict[str, NDArray[np.generic]] = {**HEAD, BASIS + DEVICES: SHARED}
+OWN_HEAD = Head(np.array([2, 7]), np.array([1.0, 2.0]))
+"""What `merchant` owns of it."""
 
 Update = dict[str, NDArray[np.float32]]
 
@@ -66,13 +71,14 @@ def added(parts: list[Update]) -> Update:
 
 
 def test_a_cohort_of_devices_answers_what_they_would_one_by_one() -> None:
-    """Counts, Gram and gradient of one message equal the sum of a message per device, to 1e-5."""
+    """Counts, both Grams and gradient of one message equal the sum of a message per device, to 1e-5."""
     shoppers, model = random_shoppers(1, 40), Model(1)
     whole, alone = devices(shoppers), [devices(one_of(shoppers, number)) for number in range(40)]
     by_one = np.sum([work.counts(task("counts"), unit, {}, ITEMS) for unit in alone], axis=0)
     np.testing.assert_allclose(work.counts(task("counts"), whole, {}, ITEMS), by_one, atol=1e-9)
-    by_one = np.sum([work.gram(task("gram"), unit, HEAD, ITEMS) for unit in alone], axis=0)
-    np.testing.assert_allclose(work.gram(task("gram"), whole, HEAD, ITEMS), by_one, atol=1e-9)
+    for stage, compute in (("gram", work.gram), ("subspace", work.subspace)):
+        by_one = np.sum([compute(task(stage), unit, WITH_BASIS, ITEMS) for unit in alone], axis=0)
+        np.testing.assert_allclose(compute(task(stage), whole, WITH_BASIS, ITEMS), by_one, atol=1e-9)
     together = work.gradient(task(), whole, model.public(), ITEMS)
     singly = added([work.gradient(task(), unit, model.public(), ITEMS) for unit in alone])
     assert together.keys() == TRAINED
@@ -87,9 +93,32 @@ def test_statistics_of_a_merchant_cover_its_own_items_alone() -> None:
     counted = work.counts(task("counts"), unit, {}, ITEMS)
     np.testing.assert_array_equal(counted, count_share(shoppers, ITEMS, 0.5)[OWN])
     triangle = work.gram(task("gram"), unit, HEAD, ITEMS)
-    np.testing.assert_array_equal(triangle, gram_share(shoppers, np.array([2, 7]), ITEMS, 0.5))
+    own = HeadHistories.of(shoppers, OWN_HEAD, ITEMS)
+    np.testing.assert_array_equal(triangle, gram_share(own, 0.5))
     elsewhere = merchant(shoppers, np.array([4, 6]))
     assert work.gram(task("gram"), elsewhere, HEAD, ITEMS).shape == (0,)
+
+
+def test_a_merchant_reads_its_rows_of_the_basis_that_all_share() -> None:
+    """Beside devices it answers in all shared coordinates, also where no head item is its own."""
+    shoppers = random_shoppers(2, 30)
+    found = work.subspace(task("subspace"), merchant(shoppers), WITH_BASIS, ITEMS)
+    own = HeadHistories.of(shoppers, OWN_HEAD, ITEMS)
+    np.testing.assert_array_equal(found, subspace_share(own, SHARED[[1, 3]], 0.5))
+    assert found.shape == (6,) and found.any()
+    elsewhere = merchant(shoppers, np.array([4, 6]))
+    assert work.subspace(task("subspace"), elsewhere, WITH_BASIS, ITEMS).tolist() == [0.0] * 6
+
+
+def test_a_merchant_with_a_basis_of_its_own_reads_no_other() -> None:
+    """Where merchants are alone each is told its own directions, over its own head items."""
+    shoppers, own_basis = random_shoppers(2, 30), np.array([[0.6], [-0.8]], dtype=np.float32)
+    other = np.ones((2, 2), dtype=np.float32)
+    public = {**HEAD, BASIS + MERCHANT_PART + "m1": own_basis, BASIS + MERCHANT_PART + "m2": other}
+    found = work.subspace(task("subspace"), merchant(shoppers), public, ITEMS)
+    own = HeadHistories.of(shoppers, OWN_HEAD, ITEMS)
+    np.testing.assert_array_equal(found, subspace_share(own, own_basis, 0.5))
+    assert found.shape == (1,) and found[0] > 0
 
 
 def test_a_merchant_trains_in_its_own_catalogue() -> None:
@@ -138,20 +167,21 @@ def test_under_local_trust_every_participant_adds_its_own_noise(participants: in
     std = 2.0 * 0.5 * np.sqrt(participants)
     assert noise_of(noisy, true, std) > 1e-6
     assert noise_of(noisy, true, 1.1 * std) < 1e-6 and noise_of(noisy, true, 0.9 * std) < 1e-6
-    head: Arrays = {"head": np.arange(80)}
-    true = work.gram(task("gram"), unit, dict(head), catalogue)
-    noisy = work.gram(task("gram", Trust.LOCAL), unit, dict(head), catalogue)
-    assert noise_of(noisy, true, std) > 1e-6
-    assert noise_of(noisy, true, 1.1 * std) < 1e-6 and noise_of(noisy, true, 0.9 * std) < 1e-6
+    head: Arrays = {"head": np.arange(80), "popularity": np.ones(80), BASIS + DEVICES: np.eye(80)}
+    for stage, compute in (("gram", work.gram), ("subspace", work.subspace)):
+        true = compute(task(stage), unit, dict(head), catalogue)
+        noisy = compute(task(stage, Trust.LOCAL), unit, dict(head), catalogue)
+        assert noise_of(noisy, true, std) > 1e-6
+        assert noise_of(noisy, true, 1.1 * std) < 1e-6 and noise_of(noisy, true, 0.9 * std) < 1e-6
 
 
 @pytest.mark.parametrize("trust", [Trust.CENTRAL, Trust.NONE])
-@pytest.mark.parametrize("stage", ["counts", "gram"])
+@pytest.mark.parametrize("stage", ["counts", "gram", "subspace"])
 def test_under_the_other_trust_models_the_bounded_sum_leaves_unnoised(stage: str, trust: Trust) -> None:
     """The coordinator adds the noise, or nobody does; twice the same question has the same answer."""
     unit = devices(random_shoppers(6, 10))
-    compute = work.counts if stage == "counts" else work.gram
-    first, second = (compute(task(stage, trust, noise_seed=-1), unit, HEAD, ITEMS) for _ in range(2))
+    compute = {"counts": work.counts, "gram": work.gram, "subspace": work.subspace}[stage]
+    first, second = (compute(task(stage, trust, noise_seed=-1), unit, WITH_BASIS, ITEMS) for _ in range(2))
     np.testing.assert_array_equal(first, second)
 
 
@@ -262,9 +292,10 @@ def test_a_unit_without_shoppers_answers_every_stage(trust: Trust) -> None:
     answers: list[NDArray[Any]] = [
         work.counts(task("counts", trust), unit, {}, ITEMS),
         work.gram(task("gram", trust), unit, HEAD, ITEMS),
+        work.subspace(task("subspace", trust), unit, WITH_BASIS, ITEMS),
         work.gradient(task(trust=trust), unit, public, ITEMS)["context"],
     ]
-    assert [answer.shape for answer in answers] == [(4,), (3,), Model(1).weights["context"].shape]
+    assert [answer.shape for answer in answers] == [(4,), (3,), (6,), Model(1).weights["context"].shape]
     assert all(bool(answer.all()) == (trust is Trust.LOCAL) for answer in answers)
 
 
