@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from model.catalogue import PublicItems
 from model.content import ItemColumns
-from proto.federation import CONTRIBUTION, DEVICES, EVERYONE, PUBLIC, RECEIPT, TASK, Receipt, Task
+from proto.federation import BASIS, CONTRIBUTION, DEVICES, EVERYONE, PUBLIC, RECEIPT, TASK, Receipt, Task
 from server.coordination.blocks import triangle
 from server.coordination.config import FederationConfig
 from server.coordination.learner import TRAINED
@@ -75,6 +75,8 @@ def device_parts(message: Message, items: int) -> dict[str, NDArray[np.float64]]
     public = message.content.array_records[PUBLIC]
     if stage == "gram":
         return {DEVICES: np.full(triangle(public["head"].numpy().size), 0.5)}
+    if stage == "subspace":
+        return {DEVICES: np.full(triangle(public[BASIS + DEVICES].numpy().shape[1]), 0.5)}
     return {f"{EVERYONE}/{name}": np.full(public[name].numpy().shape, 0.25) for name in TRAINED}
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from model.spectral import symmetric
 from proto.federation import DEVICES, MERCHANT_PART
-from server.coordination.blocks import gram_blocks, scatter_counts, scatter_gram, triangle
+from server.coordination.blocks import gram_of, scatter_counts, scatter_gram, triangle
 
 
 @given(st.integers(1, 12), st.integers(1, 4), st.integers(0, 2**32 - 1))
@@ -51,13 +51,12 @@ def test_a_merchant_without_head_items_has_an_empty_triangle() -> None:
     np.testing.assert_array_equal(scatter_gram(totals, owners, 2), [1, 2, 3])
 
 
-@pytest.mark.parametrize("noise_std", [0.0, 3.0])
-def test_blocks_take_the_factor_off_the_diagonal_back(noise_std: float) -> None:
-    """Entries off the diagonal travel times sqrt(2); the noise on them shrinks by as much."""
-    gram = np.array([[4.0, 1.0, 0.5], [1.0, 3.0, 0.0], [0.5, 0.0, 2.0]])
-    rows, columns = np.triu_indices(3)
+@given(st.integers(0, 12), st.integers(0, 2**32 - 1))
+def test_a_triangle_takes_the_factor_off_the_diagonal_back(side: int, seed: int) -> None:
+    """Entries off the diagonal travel times sqrt(2), so that the triangle is as long as the matrix."""
+    drawn = np.random.default_rng(seed).normal(size=(side, side))
+    gram = drawn + drawn.T
+    rows, columns = np.triu_indices(side)
     upper = gram[rows, columns] * np.where(rows == columns, 1.0, np.sqrt(2.0))
-    (block,) = gram_blocks({"x": (np.array([0, 2, 3]), upper)}, np.array([7, 8, 9, 11]), noise_std)
-    np.testing.assert_allclose(block.gram, gram)
-    np.testing.assert_array_equal(block.items, [7, 9, 11])
-    assert block.noise_std == pytest.approx(noise_std / np.sqrt(2.0))
+    assert np.linalg.norm(upper) == pytest.approx(np.linalg.norm(gram))
+    np.testing.assert_allclose(gram_of(upper), gram, atol=1e-12)

@@ -102,7 +102,7 @@ def test_every_release_is_reserved_before_its_noise_is_drawn(
     steps: Steps = []
     monkeypatch.setattr(budget, "SystemNoise", lambda: RecordingNoise(steps))
     federation(tmp_path, [device(ITEMS)] * 2, steps, rounds=2)[0].run()
-    stages = ["counts", "gram", "gradient", "gradient"]
+    stages = ["counts", "gram", "subspace", "gradient", "gradient"]
     wanted = [f"{word} {stage}".removesuffix(f" {stage}" if word == "noise" else " ") for stage in stages
               for word in ("reserve", "noise", "commit")]  # fmt: skip
     assert steps == wanted
@@ -131,7 +131,7 @@ def test_the_whole_run_spends_what_was_planned(tmp_path: Path) -> None:
     run.run()
     assert account.spent_mu2() == pytest.approx(plan.mu2, abs=1e-9)
     assert charges(tmp_path) == [
-        (stage, ChargeState.COMMITTED) for stage in ("counts", "gram", *["gradient"] * 3)
+        (stage, ChargeState.COMMITTED) for stage in ("counts", "gram", "subspace", *["gradient"] * 3)
     ]
 
 
@@ -214,8 +214,8 @@ def test_tasks_carry_the_plan_and_one_release_id_per_round(tmp_path: Path) -> No
     plan = run._plan
     run.run()
     tasks = [Task.from_record(message.content.config_records[TASK]) for message in grid.asked]
-    assert [task.round for task in tasks] == [1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4]
-    assert len({task.release_id for task in tasks}) == 4
+    assert [task.round for task in tasks] == [1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4, 5, 5, 5]
+    assert len({task.release_id for task in tasks}) == 5
     for task in tasks:
         release = plan.of(Stage(task.stage))
         assert task.noise_multiplier == release.noise_multiplier

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from run_words import public_items
 
+from model.head import Head
 from model.schema import check
 from model.spectral import GramBlock
 from server.coordination.learner import LEAST_COUNT, TRAINED, Learner
@@ -24,9 +26,13 @@ def started(seed: int = 0) -> Learner:
     random, fresh = np.random.default_rng(seed), learner()
     fresh.learn_counts(random.gamma(2.0, size=121), 0.1, 1.0, [np.arange(121)])
     shares = random.normal(size=(40, len(fresh.head)))
-    block = GramBlock(items=fresh.head, gram=shares.T @ shares, noise_std=0.1)
-    fresh.learn_gram([block])
+    fresh.learn_gram([block(fresh.head, shares.T @ shares, 0.1)])
     return fresh
+
+
+def block(head: Head, gram: NDArray[np.float64], noise_std: float) -> GramBlock:
+    """What was released over a head."""
+    return GramBlock(head=head, basis=None, gram=gram, noise_std=noise_std, popular_strength=1.0)
 
 
 def test_the_start_is_nothing_but_public_facts() -> None:
@@ -41,7 +47,7 @@ def test_counts_below_two_deviations_tell_nothing(noise_std: float) -> None:
     """Negative and small noisy counts are floored, so that every item can be drawn as a negative."""
     counts = np.linspace(-20.0, 40.0, 121)
     fresh = learner()
-    fresh.learn_counts(counts, noise_std, np.inf, [np.arange(121)])
+    fresh.learn_counts(counts, noise_std, 0.0, [np.arange(121)])
     floor = max(LEAST_COUNT, 2.0 * noise_std)
     assert fresh.probabilities.sum() == pytest.approx(1.0)
     assert fresh.probabilities.min() == pytest.approx(floor / np.maximum(counts, floor).sum())
@@ -53,21 +59,20 @@ def test_each_group_has_a_head_of_its_most_counted_items() -> None:
     counts = np.concatenate([np.arange(60.0) + 1000, np.arange(60.0), [0.0]])
     owners = [np.arange(60), np.arange(60, 120), np.array([120])]
     fresh = learner()
-    fresh.learn_counts(counts, 0.0, 1e-6, owners)  # so little budget that each head has its smallest size
-    np.testing.assert_array_equal(fresh.head, np.concatenate([np.arange(10, 60), np.arange(70, 120), [120]]))
+    fresh.learn_counts(counts, 0.0, 1e6, owners)  # so much noise that each head has its smallest size
+    expected = np.concatenate([np.arange(10, 60), np.arange(70, 120), [120]])
+    np.testing.assert_array_equal(fresh.head.items, expected)
+    np.testing.assert_array_equal(fresh.head.popularity, np.maximum(counts[expected], LEAST_COUNT))
 
 
 def test_a_gram_without_any_signal_leaves_a_model_that_can_rank() -> None:
     """An empty merchant and a Gram drowned in noise give finite weights of the declared shapes."""
     fresh = learner()
-    fresh.learn_counts(np.zeros(121), 1.0, 0.01, [np.arange(121)])
+    fresh.learn_counts(np.zeros(121), 1.0, 10.0, [np.arange(121)])
     size = len(fresh.head)
     noise = np.random.default_rng(0).normal(size=(size, size))
-    blocks = [
-        GramBlock(items=np.zeros(0, dtype=np.int64), gram=np.zeros((0, 0)), noise_std=1.0),
-        GramBlock(items=fresh.head, gram=noise + noise.T, noise_std=np.sqrt(2.0)),
-    ]
-    fresh.learn_gram(blocks)
+    empty = block(fresh.head.at(np.zeros(0, dtype=np.int64)), np.zeros((0, 0)), 1.0)
+    fresh.learn_gram([empty, block(fresh.head, noise + noise.T, np.sqrt(2.0))])
     check(fresh.weights, fresh.schema)
 
 

@@ -11,17 +11,21 @@ from numpy.typing import NDArray
 
 from model.content import ItemColumns, item_features
 from model.features import KINDS
+from model.head import DAMPING, Head
 from model.schema import Schema, check
 from model.spectral import (
-    DAMPING,
     EXACT_HEAD,
+    HEAD_FACTOR,
+    NOISE_RIDGE,
     RIDGE,
     SMALLEST_HEAD,
     START_SCALE,
+    SUBSPACE,
     UNWANTED,
     GramBlock,
     content_table,
     head_size,
+    leading_basis,
     shrunk,
     spectral_vectors,
     start,
@@ -34,8 +38,9 @@ Matrix = NDArray[np.float64]
 
 
 def low_rank(random: np.random.Generator, side: int, strengths: list[float]) -> tuple[Matrix, Matrix]:
-    """A Gram matrix with the given eigenvalues, and its orthonormal eigenvectors (side, rank)."""
-    basis = np.linalg.qr(random.normal(size=(side, len(strengths))))[0]
+    """A Gram matrix with the given eigenvalues, and its eigenvectors (side, rank), none of which is popular."""
+    columns = np.column_stack([np.ones(side), random.normal(size=(side, len(strengths)))])
+    basis = np.linalg.qr(columns)[0][:, 1:]
     return basis @ np.diag(strengths) @ basis.T, basis
 
 
@@ -46,13 +51,21 @@ def symmetric_noise(random: np.random.Generator, side: int, std: float) -> Matri
 
 
 def block(gram: Matrix, noise_std: float = 0.0, first: int = 0) -> GramBlock:
-    """A block over consecutive items of the catalogue."""
-    return GramBlock(items=np.arange(first, first + len(gram)), gram=gram, noise_std=noise_std)
+    """A block over consecutive items of the catalogue, all of them equally and hardly popular."""
+    head = Head(np.arange(first, first + len(gram)), np.ones(len(gram)))
+    return GramBlock(head=head, basis=None, gram=gram, noise_std=noise_std, popular_strength=0.0)
 
 
-def filtered(basis: Matrix, strengths: list[float], ridge: float = RIDGE) -> Matrix:
+def skewed(random: np.random.Generator, gram: Matrix, basis: NDArray[np.float32] | None = None) -> GramBlock:
+    """A block over items of very different popularity; a basis has as many rows as it has items."""
+    side = len(gram) if basis is None else len(basis)
+    head = Head(np.arange(side), random.gamma(0.5, size=side) * 100 + 0.1)
+    return GramBlock(head=head, basis=basis, gram=gram, noise_std=0.0, popular_strength=0.0)
+
+
+def filtered(basis: Matrix, strengths: list[float]) -> Matrix:
     """The operator that the vectors should span: START_SCALE l / (l + ridge) along every direction."""
-    kept = [START_SCALE * value / (value + ridge) for value in strengths]
+    kept = [START_SCALE * value / (value + RIDGE) for value in strengths]
     return np.asarray(basis @ np.diag(kept) @ basis.T)
 
 
@@ -133,17 +146,15 @@ def test_pure_noise_gives_no_vectors() -> None:
 
 
 def test_shrinkage_beats_no_shrinkage() -> None:
-    """Under noise the shrunk vectors are nearer to the truth, in every one of ten seeds."""
-    strengths = [400.0, 200.0, 120.0]
+    """Under noise the Gram of shrunk eigenvalues is nearer to the truth, in every one of ten seeds."""
     for seed in range(10):
         random = np.random.default_rng(seed)
-        gram, basis = low_rank(random, 150, strengths)
-        noisy, truth = gram + symmetric_noise(random, 150, 3.0), filtered(basis, strengths)
-        errors = []
-        for believed in (3.0, 0.0):
-            vectors = spectral_vectors([block(noisy, believed)], 16, 150)
-            errors.append(np.linalg.norm(vectors @ vectors.T - truth))
-        assert errors[0] < 0.5 * errors[1]
+        gram, _ = low_rank(random, 150, [400.0, 200.0, 120.0])
+        noisy = block(gram + symmetric_noise(random, 150, 3.0), 3.0)
+        values, directions = noisy.leading(16)
+        kept = (shrunk(values, noisy.edge / 2.0), values)
+        shrunken, raw = (np.linalg.norm((directions * each) @ directions.T - gram) for each in kept)
+        assert shrunken < 0.5 * raw
 
 
 def test_shrinkage_undoes_what_noise_adds_to_an_eigenvalue() -> None:
@@ -162,12 +173,77 @@ def test_a_noisy_spike_is_seen_near_its_true_strength() -> None:
     for seed in range(20):
         random = np.random.default_rng(seed)
         gram, _ = low_rank(random, 200, [100.0])
-        noisy = gram + symmetric_noise(random, 200, 3.0)
-        (kept,) = (spectral_vectors([block(noisy, 3.0)], 1, 200, ridge=100.0) ** 2).sum(axis=0)
-        cleaned.append(100.0 * kept / (START_SCALE - kept))
-        raw.append(np.linalg.eigvalsh(noisy)[-1])
+        noisy = block(gram + symmetric_noise(random, 200, 3.0), 3.0)
+        (kept,) = (spectral_vectors([noisy], 1, 200) ** 2).sum(axis=0)
+        cleaned.append((RIDGE + NOISE_RIDGE * noisy.edge) * kept / (START_SCALE - kept))
+        raw.append(noisy.leading(1)[0][0])
     assert np.mean(cleaned) == pytest.approx(100.0, rel=0.03)
     assert np.mean(raw) > 110.0
+
+
+@given(st.integers(2, 30), st.integers(0, 40), st.integers(0, 2**32))
+def test_leading_directions_leave_out_what_is_popular(side: int, count: int, seed: int) -> None:
+    """They are orthonormal, perpendicular to q, strongest first, and the eigenvectors of what is left of the Gram.
+
+    However strong the Gram is along q, and whether or not its eigenvalues are positive.
+    """
+    random = np.random.default_rng(seed)
+    drawn = random.normal(size=(side, side))
+    one = skewed(random, drawn + drawn.T)
+    q = one.head.popular
+    loud = GramBlock(
+        head=one.head,
+        basis=None,
+        gram=one.gram + 1e4 * np.outer(q, q),
+        noise_std=0.0,
+        popular_strength=0.0,
+    )
+    values, directions = loud.leading(count)
+    kept = min(count, side - 1)
+    assert directions.shape == (side, kept) and values.shape == (kept,)
+    np.testing.assert_allclose(directions.T @ directions, np.eye(kept), atol=1e-7)
+    np.testing.assert_allclose(q @ directions, 0.0, atol=1e-7)
+    assert (np.diff(values) <= 1e-9).all()
+    rest = np.eye(side) - np.outer(q, q)
+    left = rest @ one.gram @ rest
+    np.testing.assert_allclose(left @ directions, directions * values, atol=1e-5)
+    expected = np.sort(np.linalg.eigvalsh(left))[::-1]
+    np.testing.assert_allclose(values, [*expected[expected > 1e-7], *expected[expected < -1e-7]][:kept], atol=1e-6)
+
+
+def test_directions_inside_a_basis_are_directions_of_the_head() -> None:
+    """A Gram of k coordinates leads to (m, count) directions within its basis; it may use up all k."""
+    random = np.random.default_rng(7)
+    basis = leading_basis(skewed(random, np.diag(random.random(10))))
+    gram = np.diag([1.0, 5.0, 3.0, 2.0])
+    inside = skewed(random, gram, basis)
+    values, directions = inside.leading(9)
+    np.testing.assert_allclose(values, [5.0, 3.0, 2.0, 1.0])
+    np.testing.assert_allclose(np.abs(basis.T @ directions), np.eye(4)[:, [1, 2, 3, 0]], atol=1e-6)
+    assert inside.edge == 0.0
+
+
+def test_a_second_release_looks_into_the_strongest_two_fifths() -> None:
+    """The basis spans the strongest directions of the first Gram, perpendicular to q, as many as SUBSPACE says."""
+    strengths = [9.0, 8.0, 7.0, 6.0]
+    gram, directions = low_rank(np.random.default_rng(8), 10, strengths)
+    basis = leading_basis(block(gram))
+    assert basis.shape == (10, 4) and SUBSPACE == 0.4
+    assert basis.dtype == np.float32
+    np.testing.assert_allclose(basis @ basis.T, directions @ directions.T, atol=1e-5)
+    assert leading_basis(block(np.ones((1, 1)))).shape == (1, 0)
+    assert leading_basis(block(np.zeros((0, 0)))).shape == (0, 0)
+
+
+def test_the_popular_direction_has_the_strength_that_the_counts_told() -> None:
+    """Whatever the Gram says along q: one column along q, as long as its strength without the noise's shrinkage."""
+    random = np.random.default_rng(9)
+    one = skewed(random, np.zeros((12, 12)))
+    told = GramBlock(head=one.head, basis=None, gram=one.gram, noise_std=2.0, popular_strength=70.0)
+    vectors = spectral_vectors([told], 3, 12)
+    length = START_SCALE * 70.0 / (70.0 + RIDGE + NOISE_RIDGE * told.edge)
+    np.testing.assert_allclose(vectors[:, 0], np.sqrt(length) * told.head.popular)
+    assert not vectors[:, 1:].any()
 
 
 @given(st.integers(0, 60))
@@ -181,21 +257,21 @@ def test_a_triangle_unfolds_to_its_symmetric_matrix(side: int) -> None:
     np.testing.assert_array_equal(full[np.triu_indices(side)], upper)
 
 
-@given(st.floats(1e-3, 100.0), st.integers(1, 10**7), st.integers(1, 10**5))
-def test_the_head_stays_within_its_bounds(mu: float, shoppers: int, items: int) -> None:
-    """Between the smallest head and the catalogue or EXACT_HEAD; more budget or shoppers never shrink it."""
-    size = head_size(mu, shoppers, items)
+@given(st.floats(1e-3, 1e4), st.integers(1, 10**7), st.integers(1, 10**5))
+def test_the_head_stays_within_its_bounds(noise_std: float, shoppers: int, items: int) -> None:
+    """Between the smallest head and the catalogue or EXACT_HEAD; less noise or more shoppers never shrink it."""
+    size = head_size(noise_std, shoppers, items)
     assert min(items, SMALLEST_HEAD) <= size <= min(items, EXACT_HEAD)
-    assert size <= head_size(2 * mu, shoppers, items)
-    assert size <= head_size(mu, 4 * shoppers, items)
-    assert head_size(np.inf, shoppers, items) == min(items, EXACT_HEAD)
+    assert size <= head_size(noise_std / 2, shoppers, items)
+    assert size <= head_size(noise_std, 4 * shoppers, items)
+    assert head_size(0.0, shoppers, items) == min(items, EXACT_HEAD)
 
 
 def test_the_head_of_a_known_federation() -> None:
-    """150 mu sqrt(shoppers / 1000): 4,000 shoppers at mu 1 see 300 items."""
-    assert head_size(1.0, 4000, 10**5) == 300
-    assert head_size(0.5, 4000, 10**5) == 150
-    assert head_size(1.0, 4000, 120) == 120
+    """HEAD_FACTOR (shoppers / s)^(2/3): 8,000 shoppers see 400 of it at a deviation of 1, and a hundred at 8."""
+    assert head_size(1.0, 8000, 10**5) == pytest.approx(400 * HEAD_FACTOR, abs=1)
+    assert head_size(8.0, 8000, 10**5) == pytest.approx(100 * HEAD_FACTOR, abs=1)
+    assert head_size(1.0, 8000, 120) == 120
 
 
 def test_the_content_table_solves_its_ridge_regression() -> None:
@@ -232,7 +308,7 @@ def test_tail_items_look_like_the_head_items_that_share_their_content() -> None:
 
 
 def test_the_start_is_a_whole_model_that_keeps_the_head_vectors() -> None:
-    """Head items keep their (damped) vectors exactly, tail items have no ID embedding, refusals count against."""
+    """Head items keep their vectors exactly, tail items have no ID embedding, refusals count against."""
     random = np.random.default_rng(6)
     features = catalogue([f"brand {number % 4}" for number in range(20)])
     schema = Schema(items=20, content_features=features.shape[1], dim=3)
@@ -242,8 +318,7 @@ def test_the_start_is_a_whole_model_that_keeps_the_head_vectors() -> None:
     bias = random.normal(size=20)
     weights = start(schema, features, head, vectors, bias)
     check(weights, schema)
-    damped = vectors[head] * np.exp(-DAMPING * (bias[head] - bias[head].mean()))[:, None]
-    np.testing.assert_allclose(encode_items(weights, features)[head], damped, atol=1e-5)
+    np.testing.assert_allclose(encode_items(weights, features)[head], vectors[head], atol=1e-5)
     tail = np.setdiff1d(np.arange(20), head)
     assert not weights["item_id"][tail].any()
     np.testing.assert_allclose(weights["item_bias"], bias, rtol=1e-6)
@@ -251,3 +326,4 @@ def test_the_start_is_a_whole_model_that_keeps_the_head_vectors() -> None:
     assert (weights["kind_weight"][refused] == UNWANTED).all()
     assert not np.delete(weights["kind_weight"], refused).any()
     assert weights["prior_scale"][0] > 0 and (weights["gain"] == 1.0).all()
+    np.testing.assert_allclose(weights["rarity"], DAMPING)

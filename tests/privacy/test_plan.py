@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,11 +16,17 @@ from privacy.accountant import BudgetError, epsilon_of, mu_of
 from privacy.errors import BudgetExceeded
 from privacy.ledger import Ledger
 from privacy.ledger_records import Charge
-from privacy.plan import CLIPPING_NORMS, SHARES, SMALLEST_MU2, Plan, Stage, Trust, make_plan
+from privacy.plan import CLIPPING_NORMS, SHARES, SMALLEST_MU2, Plan, Stage, Trust, make_plan, statistics_of
 from server.coordination.card import privacy_statement
-from server.coordination.config import FederationConfig, Participants
+from server.coordination.config import FederationConfig
 
-ALL: Mapping[Stage, int] = {Stage.LINKAGE: 1, Stage.COUNTS: 1, Stage.GRAM: 1, Stage.GRADIENT: 6}
+ALL: Mapping[Stage, int] = {
+    Stage.LINKAGE: 1,
+    Stage.COUNTS: 1,
+    Stage.GRAM: 1,
+    Stage.SUBSPACE: 1,
+    Stage.GRADIENT: 6,
+}
 DELTA = 1e-6
 
 budgets = st.floats(0.05, 50.0)
@@ -163,13 +170,13 @@ def test_negative_counts_and_impossible_budgets_are_refused() -> None:
 def test_trust_none_has_no_noise_an_infinite_price_and_a_null_epsilon() -> None:
     """Nobody is protected: mu^2 and epsilon are infinite, JSON says null, and no spent budget is in the way."""
     plan = plan_of(trust=Trust.NONE)
-    assert [release.noise_multiplier for release in plan.releases] == [None] * 4
+    assert [release.noise_multiplier for release in plan.releases] == [None] * 5
     assert plan.mu2 == plan.of(Stage.GRAM).mu2_each == math.inf
     assert plan.total_epsilon() == plan.epsilon_at_merchants(3) == math.inf
     statement = json.loads(json.dumps(privacy_statement(config_of(Trust.NONE), plan), allow_nan=False))
     assert statement["epsilon"] is None
     assert statement["mechanism"] == "none" and statement["trust"] == "none"
-    assert [release["mu2"] for release in statement["releases"]] == [None] * 4
+    assert [release["mu2"] for release in statement["releases"]] == [None] * 5
 
 
 def test_the_statement_of_a_protected_plan_names_its_epsilon() -> None:
@@ -182,29 +189,10 @@ def test_the_statement_of_a_protected_plan_names_its_epsilon() -> None:
 
 
 def config_of(trust: Trust) -> FederationConfig:
-    """A run configuration with this trust model."""
-    return FederationConfig(
-        run_name="run",
-        catalogue=Path("catalogue.parquet"),
-        ledger="sqlite://",
-        registry=Path("registry"),
-        checkpoints=Path("checkpoints"),
-        participants=Participants.SHOPPERS,
-        trust=trust,
-        epsilon=8.0,
-        delta=DELTA,
-        rounds=6,
-        shoppers=100,
-        merchants=5,
-        minimum_cohort=1,
-        dim=4,
-        clock="seconds",
-        spent_mu2=0.0,
-        linkage=True,
-        seed=1,
-        noise_seed=-1,
-        timeout=60.0,
-    )
+    """The declared run configuration with this trust model."""
+    project = tomllib.loads((Path(__file__).resolve().parents[2] / "pyproject.toml").read_text())
+    words = {**project["tool"]["flwr"]["app"]["config"], "trust": str(trust), "shoppers": 100, "merchants": 5}
+    return FederationConfig.from_run_config(words)
 
 
 @given(
@@ -222,12 +210,40 @@ def test_a_person_at_several_merchants_pays_between_once_and_group_privacy(
     assert here <= epsilon_of(merchants * math.sqrt(plan.mu2 + spent), DELTA) * (1 + 1e-9)
 
 
-def test_gradients_of_one_person_add_up_only_where_one_noise_covers_them() -> None:
-    """By hand for k = 3: linkage once, counts and Gram three times, gradients nine times or, noised each, three."""
-    for trust, factor in ((Trust.CENTRAL, 9), (Trust.LOCAL, 3)):
-        plan = plan_of(2.0, trust=trust)
-        price = {stage: plan.of(stage).mu2 for stage in Stage}
-        apart = price[Stage.COUNTS] + price[Stage.GRAM]
-        total = price[Stage.LINKAGE] + 3 * apart + factor * price[Stage.GRADIENT]
-        expected = epsilon_of(math.sqrt(total), DELTA)
-        assert plan.epsilon_at_merchants(3) == pytest.approx(expected, rel=1e-9)
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize(("trust", "factor"), [(Trust.CENTRAL, 9), (Trust.LOCAL, 3)])
+def test_releases_of_one_person_add_up_only_where_one_noise_covers_them(
+    trust: Trust, factor: int, shared: bool
+) -> None:
+    """By hand for k = 3: linkage once, counts and Gram three times, gradients nine times or, noised each, three.
+
+    So does the Gram in a subspace where merchants share its coordinates, and three times where each has its own.
+    """
+    plan = plan_of(2.0, trust=trust)
+    price = {stage: plan.of(stage).mu2 for stage in Stage}
+    apart = price[Stage.COUNTS] + price[Stage.GRAM]
+    inside = (factor if shared else 3) * price[Stage.SUBSPACE]
+    total = price[Stage.LINKAGE] + 3 * apart + inside + factor * price[Stage.GRADIENT]
+    expected = epsilon_of(math.sqrt(total), DELTA)
+    assert plan.epsilon_at_merchants(3, subspace_shared=shared) == pytest.approx(expected, rel=1e-9)
+
+
+@given(budgets_to_share, st.integers(2, 20))
+def test_a_subspace_of_its_own_per_merchant_is_never_the_dearer(epsilon: float, merchants: int) -> None:
+    """Under central trust it is cheaper; where every merchant adds its noise, and at one merchant, it is the same."""
+    central, local = (plan_of(epsilon, trust=trust) for trust in (Trust.CENTRAL, Trust.LOCAL))
+    own = central.epsilon_at_merchants(merchants, subspace_shared=False)
+    assert own < central.epsilon_at_merchants(merchants)
+    for plan, number in ((local, merchants), (central, 1)):
+        assert plan.epsilon_at_merchants(number, subspace_shared=False) == plan.epsilon_at_merchants(number)
+
+
+def test_without_noise_one_gram_says_it_all() -> None:
+    """Two rounds of statistics under trust `none`, three under the others."""
+    assert sum(statistics_of(Trust.NONE).values()) == 2
+    for trust in (Trust.CENTRAL, Trust.LOCAL):
+        assert [stage for stage, count in statistics_of(trust).items() if count == 1] == [
+            Stage.COUNTS,
+            Stage.GRAM,
+            Stage.SUBSPACE,
+        ]
