@@ -17,7 +17,7 @@ from privacy.errors import BudgetExceeded
 from privacy.ledger import Ledger
 from privacy.ledger_records import Charge, ChargeState
 from privacy.plan import Stage
-from proto.federation import TASK, Task
+from proto.federation import BASIS, DEVICES, PUBLIC, TASK, Task
 from server.coordination import budget, learner
 from server.coordination.aggregate import CohortTooSmall
 from server.coordination.budget import HOLDER, Account, open_account, plan_of
@@ -120,6 +120,65 @@ def test_a_crash_between_reservation_and_noise_leaves_the_price_spent(
     settings = config(tmp_path)
     account = open_account(settings, CATALOGUE)
     assert plan_of(settings, account).spent_mu2 == account.spent_mu2() > 0
+
+
+@pytest.mark.parametrize("last", ["counts", "gram", "subspace", "gradient"])
+def test_a_run_killed_in_any_stage_has_spent_that_stage_and_all_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: str
+) -> None:
+    """The noise of a stage is being drawn when the machine dies: its price is kept, the next plan is for the rest."""
+    steps: Steps = []
+
+    class DyingNoise(RecordingNoise):
+        def normal(self, count: int) -> NDArray[np.float64]:
+            if steps[-1] == f"reserve {last}":
+                raise KeyboardInterrupt
+            return super().normal(count)
+
+    monkeypatch.setattr(budget, "SystemNoise", lambda: DyingNoise(steps))
+    run, _ = federation(tmp_path, [device(ITEMS)] * 2, steps)
+    plan = run._plan
+    with pytest.raises(KeyboardInterrupt):
+        run.run()
+    stages = ["counts", "gram", "subspace", "gradient"]
+    reached = stages[: stages.index(last) + 1]
+    done = [(stage, ChargeState.COMMITTED) for stage in reached[:-1]]
+    assert charges(tmp_path) == [*done, (last, ChargeState.RESERVED)]
+    settings = config(tmp_path)
+    account = open_account(settings, CATALOGUE)
+    assert account.spent_mu2() == pytest.approx(sum(plan.of(Stage(stage)).mu2 for stage in reached))
+    if last != "gradient":
+        assert plan_of(settings, account).mu2 == pytest.approx(plan.mu2 - account.spent_mu2())
+
+
+def test_without_noise_the_second_gram_is_not_asked_for(tmp_path: Path) -> None:
+    """Trust `none`: an exact Gram says it all, and gradients begin in round 3."""
+    run, grid = federation(tmp_path, [device(ITEMS)], trust="none", minimum_cohort=1, rounds=2)
+    run.run()
+    tasks = [Task.from_record(message.content.config_records[TASK]) for message in grid.asked]
+    assert [(task.round, task.stage) for task in tasks] == [
+        (1, "counts"),
+        (2, "gram"),
+        (3, "gradient"),
+        (4, "gradient"),
+    ]
+
+
+def test_participants_are_shown_the_directions_that_the_first_gram_led_to(tmp_path: Path) -> None:
+    """The basis is orthonormal, perpendicular to what is popular, and two fifths of the head wide."""
+    run, grid = federation(tmp_path, [device(ITEMS)] * 2)
+    run.run()
+    (shown, _) = (
+        message.content.array_records[PUBLIC]
+        for message in grid.asked
+        if Task.from_record(message.content.config_records[TASK]).stage == "subspace"
+    )
+    basis = shown[BASIS + DEVICES].numpy()
+    assert basis.shape == (ITEMS, 5) and basis.dtype == np.float32
+    np.testing.assert_allclose(basis.T @ basis, np.eye(5), atol=1e-5)
+    np.testing.assert_allclose(run.learner.head.popular @ basis, 0.0, atol=1e-6)
+    np.testing.assert_array_equal(shown["head"].numpy(), run.learner.head.items)
+    np.testing.assert_array_equal(shown["popularity"].numpy(), run.learner.head.popularity)
 
 
 def test_the_whole_run_spends_what_was_planned(tmp_path: Path) -> None:

@@ -1,0 +1,152 @@
+"""The Gram inside a subspace through whole federations: whose directions, whose sums, and what is charged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from federation_world import MERCHANTS, TASTES, events, items, place, population, settings, trained
+from numpy.typing import NDArray
+
+from model.content import ItemColumns
+from model.head import DAMPING
+from model.spectral import SUBSPACE, GramBlock
+from privacy.ledger import Ledger
+from privacy.plan import Stage, Trust
+from server.coordination import budget, learner
+from server.coordination.budget import HOLDER
+from server.coordination.config import Participants
+from server.coordination.learner import Learner
+from simulation.federated import plan_before, run_config_of
+
+Blocks = list[list[GramBlock]]
+
+
+@pytest.fixture(autouse=True)
+def few_content_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five content features in place of thousands: their ridge regression would take most of the time."""
+
+    def features(columns: ItemColumns) -> sp.csr_matrix:
+        tastes = np.unique([str(category) for category in columns.categories], return_inverse=True)[1]
+        return sp.csr_matrix(np.eye(TASTES)[tastes])
+
+    monkeypatch.setattr(learner, "CONTENT_FEATURES", TASTES)
+    monkeypatch.setattr(learner, "item_features", features)
+
+
+@pytest.fixture
+def released(monkeypatch: pytest.MonkeyPatch) -> Blocks:
+    """What the learner is given: the blocks of the first Gram, then those of the second."""
+    seen: Blocks = []
+    honest = Learner.learn_gram
+
+    def spied(self: Learner, blocks: list[GramBlock]) -> None:
+        seen.append(blocks)
+        honest(self, blocks)
+
+    monkeypatch.setattr(Learner, "learn_gram", spied)
+    return seen
+
+
+class Silence:
+    """Noise that is not there, so that sums can be compared."""
+
+    def normal(self, count: int) -> NDArray[np.float64]:
+        """Return zeros."""
+        return np.zeros(count)
+
+
+@pytest.mark.parametrize("trust", list(Trust))
+@pytest.mark.parametrize("kind", list(Participants))
+def test_every_kind_of_federation_looks_twice_unless_nothing_is_hidden(
+    tmp_path: Path, released: Blocks, kind: Participants, trust: Trust
+) -> None:
+    """Merchants alone have a block and a basis each, of their own items; all others share one of the whole head."""
+    people = population(tmp_path, kind)
+    version = trained(people, settings(participants=kind, trust=trust, rounds=1, noise_seed=5), tmp_path)
+    assert len(released) == (1 if trust is Trust.NONE else 2)
+    assert version.card["privacy"]["rounds"] == len(released) + 2
+    owners = items()["merchant_id"].to_list()
+    alone = kind is Participants.MERCHANTS
+    for blocks in released:
+        assert len(blocks) == (MERCHANTS if alone else 1)
+        for block in blocks:
+            assert len({owners[item] for item in block.head.items}) == (1 if alone else MERCHANTS)
+    assert all(block.basis is None for block in released[0])
+    for first, second in zip(*released, strict=True) if trust is not Trust.NONE else ():
+        assert second.basis is not None
+        assert second.basis.shape == (len(first.head), int(np.ceil(SUBSPACE * len(first.head))))
+        np.testing.assert_allclose(
+            np.abs(second.basis.T @ first.leading(3)[1]), np.eye(second.basis.shape[1], 3), atol=1e-3
+        )
+    assert np.isfinite(version.weights["item_id"]).all()
+
+
+def histories_by_hand(block: GramBlock, per_merchant: bool) -> NDArray[np.float64]:
+    """The dense y of every shopper (at one merchant, or at all) over the head items of a block."""
+    liked = events().filter(events()["kind"] != "dismiss")
+    unit = [liked["user_id"], liked["merchant_id"] if per_merchant else liked["kind"].str.slice(0, 0)]
+    names = {f"i{item:03d}": column for column, item in enumerate(block.head.items.tolist())}
+    rows = {pair: row for row, pair in enumerate(sorted(set(zip(*unit, strict=True))))}
+    likes = np.zeros((len(rows), len(names)))
+    for user, merchant, item in zip(*unit, liked["item_id"], strict=True):
+        if item in names:
+            likes[rows[user, merchant], names[item]] = 1.0
+    direction = block.head.popularity ** (1 - DAMPING)
+    q = direction / np.linalg.norm(direction)
+    scaled = likes * block.head.popularity**-DAMPING
+    return np.asarray(scaled - np.outer(scaled @ q, q))
+
+
+@pytest.mark.parametrize("kind", [Participants.SHOPPERS, Participants.MERCHANTS])
+def test_without_the_noise_both_grams_are_those_of_all_events(
+    tmp_path: Path, released: Blocks, monkeypatch: pytest.MonkeyPatch, kind: Participants
+) -> None:
+    """From encrypted stores through messages to the learner: sums of y y^T / |y|^2 and z z^T / |z|^2."""
+    monkeypatch.setattr(budget, "SystemNoise", Silence)
+    people = population(tmp_path, kind)
+    trained(people, settings(participants=kind, trust=Trust.CENTRAL, rounds=0), tmp_path)
+    for block in [*released[0], *released[1]]:
+        y = histories_by_hand(block, kind is Participants.MERCHANTS)
+        y = y[np.square(y).sum(axis=1) > 1e-9]
+        z = y if block.basis is None else y @ block.basis
+        unit = z / np.linalg.norm(z, axis=1, keepdims=True)
+        np.testing.assert_allclose(block.gram, unit.T @ unit, atol=1e-6)
+        assert np.trace(block.gram) > 20
+
+
+def test_beside_devices_merchants_answer_in_the_shared_directions(
+    tmp_path: Path, released: Blocks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every device and every shopper of every merchant adds a share of trace one to one and the same Gram."""
+    monkeypatch.setattr(budget, "SystemNoise", Silence)
+    people = population(tmp_path, Participants.BOTH)
+    wanted = settings(participants=Participants.BOTH, trust=Trust.CENTRAL, rounds=0)
+    trained(people, wanted, tmp_path)
+    ((first,), (second,)) = released
+    units = len(people.devices) + sum(len(people.shoppers_of(name)) for name in people.merchants)
+    assert len(people.devices) < 0.9 * units
+    assert 0.9 * units < np.trace(second.gram) <= np.trace(first.gram) + 1e-6 <= units + 2e-6
+
+
+@pytest.mark.parametrize("trust", [Trust.CENTRAL, Trust.LOCAL])
+@pytest.mark.parametrize("kind", list(Participants))
+def test_every_stage_is_an_event_of_its_own_in_every_account(
+    tmp_path: Path, kind: Participants, trust: Trust
+) -> None:
+    """Counts, Gram, Gram in the subspace and each gradient round: the coordinator's and every holder's."""
+    people = population(tmp_path, kind)
+    wanted, where = settings(participants=kind, trust=trust, rounds=2), place(tmp_path)
+    plan = plan_before(run_config_of(people, wanted, where), people.participants)
+    trained(people, wanted, tmp_path)
+    ledger = Ledger.open(where.ledger)
+    stages = [(1, "counts"), (2, "gram"), (3, "subspace"), (4, "gradient"), (5, "gradient")]
+    for holder in (HOLDER, *people.merchants, *(["devices"] if people.devices else [])):
+        charges = [record.charge for record in ledger.charges(holder)]
+        assert sorted({(charge.round, charge.stage) for charge in charges}) == stages
+        assert len(charges) == len(stages)
+        prices = {charge.stage: charge.mu2 for charge in charges}
+        assert prices["subspace"] == pytest.approx(plan.of(Stage.SUBSPACE).mu2)
+        assert prices["subspace"] != prices["gram"]
