@@ -15,7 +15,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from client.contribution import count_share
-from evaluation.cold_items import Candidates, ColdCut, judged
+from evaluation.cold_items import ColdCut, recall
 from evaluation.metrics import Floats, Indices, Scores
 from evaluation.protocol import Scorer
 from evaluation.towers import pooled_shoppers, tower_scorer
@@ -124,8 +124,7 @@ class ContentTower:
         return max(STRENGTHS, key=lambda strength: self._value(released, cut, strength))
 
     def _value(self, released: Released, cut: ColdCut, strength: float) -> float:
-        scorer = self.scorer(released, cut, strength)
-        return judged("candidate", scorer, cut, Candidates.COLD).mean("recall@50")
+        return recall(self.scorer(released, cut, strength), cut)
 
 
 def _sum(mu2: float, noise: NoiseSource) -> Mechanism:

@@ -159,7 +159,7 @@ def test_content_finds_cold_items_where_audiences_cannot(cuts: list[ColdCut], to
 
 
 def test_the_strength_is_the_one_that_validates_best(cuts: list[ColdCut], tower: ContentTower) -> None:
-    """By recall@50 on a cut of train; of equals the smallest, which trusts the release least."""
+    """By the recall@50 that is reported, on a cut of train; of equals the smallest, which trusts least."""
     inner = cuts[0].validation()
     released = tower.release(inner, 2.0, SeededNoise(5))
     values = [
