@@ -32,7 +32,7 @@ class FederationSettings:
     """What a person chooses about a federation.
 
     Attributes:
-        rounds: gradient rounds after the two rounds of statistics.
+        rounds: gradient rounds after those of statistics.
         devices_per_message: how many devices one Flower message serves.
         minimum_cohort: fewest participants whose sum is released.
         noise_seed: repeatable noise, for tests and simulation; None takes the system's entropy.

@@ -79,7 +79,7 @@ TrustOption = Annotated[
 ]
 Epsilon = Annotated[float, typer.Option(help="A shopper's total budget on this ledger.")]
 Delta = Annotated[float | None, typer.Option(help="Default: 1 / shoppers^1.1.")]
-Rounds = Annotated[int, typer.Option(help="Gradient rounds after the two rounds of statistics.")]
+Rounds = Annotated[int, typer.Option(help="Gradient rounds after those of statistics.")]
 SplitOption = Annotated[
     SplitName | None, typer.Option(help="How events are held out; default: what fits the data.")
 ]

@@ -17,7 +17,9 @@ from privacy.mechanism import GaussianSum, SeededNoise
 
 ITEMS, DIM = 8, 3
 DAY = 24 * 3600
-TRAINED = frozenset({"gain", "prior_scale", "kind_weight", "position_weight", "age_weight", "rarity", "context"})
+TRAINED = frozenset(
+    {"gain", "prior_scale", "kind_weight", "position_weight", "age_weight", "rarity", "context"}
+)
 
 Event = tuple[int, str, int]
 Arrays = Mapping[str, NDArray[np.generic]]

@@ -17,7 +17,6 @@ from shopper_world import (
     Model,
     cohorts,
     head_of,
-    heads,
     histories_of_one,
     norm_of,
     one_of,
@@ -138,7 +137,10 @@ def test_counts_and_gram_are_those_of_a_hand_made_cohort() -> None:
 def test_the_order_of_the_head_is_the_order_of_the_triangle() -> None:
     """Rows and columns follow the head as it is given, not the catalogue."""
     shoppers = random_shoppers(13, 20)
-    forth, back = gram(shoppers, head_of([2, 5, 6], [9, 4, 1]), 1.0), gram(shoppers, head_of([6, 5, 2], [1, 4, 9]), 1.0)
+    forth, back = (
+        gram(shoppers, head_of([2, 5, 6], [9, 4, 1]), 1.0),
+        gram(shoppers, head_of([6, 5, 2], [1, 4, 9]), 1.0),
+    )
     np.testing.assert_allclose(forth, back[[5, 4, 2, 3, 1, 0]], atol=1e-12)
     assert not np.allclose(forth, back)
 

@@ -142,7 +142,7 @@ def test_who_likes_what_everybody_likes_adds_nothing() -> None:
 @pytest.mark.parametrize("unit", [1e-300, 1e-200, 1e300])
 def test_the_unit_of_the_popularity_moves_no_bound(unit: float) -> None:
     """A coordinator that sends absurd counts gets shares of norm C too."""
-    head = head_of([0, 1, 2, 3], np.array([100.0, 1.0, 1.0, 1.0]) * unit)
+    head = head_of([0, 1, 2, 3], [100.0 * unit, unit, unit, unit])
     for events in ([(0, "view", 0)], [(0, "view", 0), (1, "view", 0)], [(2, "view", 0)]):
         for share in shares_of(head, basis_of("orthonormal", 2, 4), 2.0):
             assert np.linalg.norm(share(shoppers_of([events]))) == pytest.approx(2.0, rel=1e-9)
@@ -167,7 +167,9 @@ def planted() -> NDArray[np.float64]:
     return np.linalg.svd(tastes - tastes.mean(axis=0), full_matrices=False)[0][:, : GROUPS - 1]
 
 
-def block(upper: NDArray[np.float64], share: float, random: np.random.Generator, basis: Basis | None) -> GramBlock:
+def block(
+    upper: NDArray[np.float64], share: float, random: np.random.Generator, basis: Basis | None
+) -> GramBlock:
     """A release at a share of a budget whose whole buys noise of 0.9 in each entry."""
     std = 0.9 / np.sqrt(share)
     return GramBlock(

@@ -25,7 +25,10 @@ from proto.federation import BASIS, DEVICES, MERCHANT_PART, Task, WireError
 
 OWN = np.array([1, 2, 5, 7])
 EVERYTHING = np.arange(ITEMS)
-HEAD: dict[str, NDArray[np.generic]] = {"head": np.array([0, 2, 3, 7]), "popularity": np.array([5.0, 1, 3, 2])}
+HEAD: dict[str, NDArray[np.generic]] = {
+    "head": np.array([0, 2, 3, 7]),
+    "popularity": np.array([5.0, 1, 3, 2]),
+}
 SHARED: NDArray[np.float32] = np.linalg.qr(np.random.default_rng(4).normal(size=(4, 3)))[0].astype(np.float32)
 WITH_BASIS: dict[str, NDArray[np.generic]] = {**HEAD, BASIS + DEVICES: SHARED}
 OWN_HEAD = Head(np.array([2, 7]), np.array([1.0, 2.0]))

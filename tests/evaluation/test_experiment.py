@@ -128,13 +128,13 @@ def test_only_the_released_model_is_charged_and_kept(prepared: Experiment) -> No
 
 
 def test_the_learning_curve_ends_at_the_released_model(prepared: Experiment) -> None:
-    """One point after the Gram and one after each gradient round of this run, whatever lay there before."""
+    """One point after the statistics and one after each gradient round of this run, whatever lay there before."""
     stale = prepared.settings.out / "rounds"
     stale.mkdir()
     (stale / "round-099.safetensors").write_bytes(b"of an older run")
     released = prepared.release()
     curve = prepared.learning_curve(released)
-    assert [(point["round"], point["stage"]) for point in curve] == [(2, "gram"), (3, "gradient")]
+    assert [(point["round"], point["stage"]) for point in curve] == [(3, "statistics"), (4, "gradient")]
     (result,) = prepared.results({PRIVATE: prepared.scorer(released.version)}).values()
     assert curve[-1]["value"] == pytest.approx(result.mean("ndcg@10"))
 

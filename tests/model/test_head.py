@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from model.errors import FeatureError
 from model.head import DAMPING, Head
 
-popularities = st.lists(st.floats(-3.0, 6.0).map(lambda power: 10.0**power), min_size=1, max_size=40).map(np.array)
+popularities = st.lists(st.floats(-3.0, 6.0).map(lambda power: 10.0**power), min_size=1, max_size=40).map(
+    np.array
+)
 
 
 def test_the_axes_of_a_known_head() -> None:

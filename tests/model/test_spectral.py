@@ -208,7 +208,9 @@ def test_leading_directions_leave_out_what_is_popular(side: int, count: int, see
     left = rest @ one.gram @ rest
     np.testing.assert_allclose(left @ directions, directions * values, atol=1e-5)
     expected = np.sort(np.linalg.eigvalsh(left))[::-1]
-    np.testing.assert_allclose(values, [*expected[expected > 1e-7], *expected[expected < -1e-7]][:kept], atol=1e-6)
+    np.testing.assert_allclose(
+        values, [*expected[expected > 1e-7], *expected[expected < -1e-7]][:kept], atol=1e-6
+    )
 
 
 def test_directions_inside_a_basis_are_directions_of_the_head() -> None:
