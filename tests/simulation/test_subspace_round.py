@@ -100,21 +100,46 @@ def histories_by_hand(block: GramBlock, per_merchant: bool) -> NDArray[np.float6
     return np.asarray(scaled - np.outer(scaled @ q, q))
 
 
+def gram_by_hand(block: GramBlock, per_merchant: bool) -> NDArray[np.float64]:
+    """The sum of y y^T / |y|^2 over all shoppers, or of z z^T / |z|^2 inside the basis of the block."""
+    y = histories_by_hand(block, per_merchant)
+    y = y[np.square(y).sum(axis=1) > 1e-9]
+    z = y if block.basis is None else y @ block.basis
+    unit = z / np.linalg.norm(z, axis=1, keepdims=True)
+    return np.asarray(unit.T @ unit)
+
+
 @pytest.mark.parametrize("kind", [Participants.SHOPPERS, Participants.MERCHANTS])
 def test_without_the_noise_both_grams_are_those_of_all_events(
     tmp_path: Path, released: Blocks, monkeypatch: pytest.MonkeyPatch, kind: Participants
 ) -> None:
-    """From encrypted stores through messages to the learner: sums of y y^T / |y|^2 and z z^T / |z|^2."""
+    """From encrypted stores through messages to the learner, every shopper's share is in the sum once."""
     monkeypatch.setattr(budget, "SystemNoise", Silence)
     people = population(tmp_path, kind)
     trained(people, settings(participants=kind, trust=Trust.CENTRAL, rounds=0), tmp_path)
     for block in [*released[0], *released[1]]:
-        y = histories_by_hand(block, kind is Participants.MERCHANTS)
-        y = y[np.square(y).sum(axis=1) > 1e-9]
-        z = y if block.basis is None else y @ block.basis
-        unit = z / np.linalg.norm(z, axis=1, keepdims=True)
-        np.testing.assert_allclose(block.gram, unit.T @ unit, atol=1e-6)
+        np.testing.assert_allclose(block.gram, gram_by_hand(block, kind is Participants.MERCHANTS), atol=1e-6)
         assert np.trace(block.gram) > 20
+
+
+@pytest.mark.parametrize("trust", [Trust.CENTRAL, Trust.LOCAL])
+@pytest.mark.parametrize("kind", [Participants.SHOPPERS, Participants.MERCHANTS])
+def test_a_block_knows_the_noise_that_lies_on_it(
+    tmp_path: Path, released: Blocks, kind: Participants, trust: Trust
+) -> None:
+    """In both releases the entries off the diagonal deviate from the exact ones by the stated deviation."""
+    people = population(tmp_path, kind)
+    trained(people, settings(participants=kind, trust=trust, rounds=0, noise_seed=1), tmp_path)
+    for blocks in released:
+        noise = []
+        for block in blocks:
+            off = (block.gram - gram_by_hand(block, kind is Participants.MERCHANTS)) / block.noise_std
+            noise.append(off[np.triu_indices(len(off), 1)])
+        entries = np.concatenate(noise)
+        assert entries.size >= 60
+        assert abs(np.mean(entries**2) - 1.0) < 5 * np.sqrt(2 / entries.size)
+    edges = [block.noise_std for blocks in released for block in blocks[:1]]
+    assert edges[0] > edges[1] > 0  # the second has the larger share of the budget
 
 
 def test_beside_devices_merchants_answer_in_the_shared_directions(
