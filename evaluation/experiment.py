@@ -30,7 +30,7 @@ from model.catalogue import PublicItems, read_public_items
 from model.content import item_features
 from privacy.ledger import Ledger
 from privacy.mechanism import SeededNoise, SystemNoise
-from privacy.plan import Plan, Trust, statistics_of
+from privacy.plan import Plan, Trust
 from server.registry import ModelVersion, Registry
 from simulation.data import Dataset, check, load
 from simulation.data.rejections import write_rejections
@@ -187,7 +187,7 @@ class Experiment:
     def learning_curve(self, released: Released) -> list[dict[str, Any]]:
         """Return utility after each round of the released run, from its checkpoints."""
         rows = []
-        statistics = sum(statistics_of(self.settings.trust).values())
+        statistics = self.federation.statistics_rounds
         for path in sorted((self.settings.out / "rounds").glob("*.safetensors"))[statistics - 1 :]:
             number = int(path.stem.removeprefix("round-"))
             version = replace(released.version, weights={**released.version.weights, **load_file(path)})

@@ -38,6 +38,9 @@ def federation_of(settings: ExperimentSettings, dataset: Dataset, cut: Split) ->
         dim=settings.dim,
         loss=settings.loss,
         user_tower=settings.user_tower,
+        basis=settings.basis,
+        recency=settings.recency,
+        prior=settings.prior,
     )
 
 

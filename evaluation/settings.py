@@ -12,15 +12,26 @@ from typing import Any
 from evaluation.errors import SettingsError
 from evaluation.protocol import Protocol
 from evaluation.split import SplitKind
+from model.head import Basis
 from model.losses import Loss
 from model.schema import UserTower
+from model.spectral import Start
 from privacy.accountant import BudgetError, mu_of
 from privacy.plan import Trust
 from server.coordination.config import Participants
 from simulation.data import Mapping
 
 MOST_ROUNDS = 10_000
-LOWEST = {"rounds": 0, "minimum_cohort": 1, "devices_per_message": 1, "dim": 1, "seed": 0, "noise_seed": 0}
+LOWEST = {
+    "rounds": 0,
+    "minimum_cohort": 1,
+    "devices_per_message": 1,
+    "dim": 1,
+    "recency": 0,
+    "prior": 0,
+    "seed": 0,
+    "noise_seed": 0,
+}
 ANY_DELTA = 1e-5
 """Stands in for a delta that is not known before the data are read; only epsilon is checked with it."""
 
@@ -58,6 +69,9 @@ class ExperimentSettings:
     dim: int
     loss: Loss = Loss.SAMPLED_SOFTMAX
     user_tower: UserTower = UserTower.POOLING
+    basis: Basis = Basis.ITEMS
+    recency: float = Start.recency
+    prior: float = Start.prior
 
     def __post_init__(self) -> None:
         """Refuse an impossible budget or size before any data are read.
@@ -96,6 +110,9 @@ class ExperimentSettings:
             "dim": self.dim,
             "loss": str(self.loss),
             "user_tower": str(self.user_tower),
+            "basis": str(self.basis),
+            "recency": self.recency,
+            "prior": self.prior,
         }
 
 

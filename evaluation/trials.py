@@ -10,7 +10,6 @@ from pathlib import Path
 import polars as pl
 
 from evaluation.split import Split
-from privacy.plan import statistics_of
 from server.coordination.config import Participants
 from server.registry import ModelVersion
 from simulation.federated import FederationSettings, Place, nodes_of, run_config_of, train
@@ -42,5 +41,4 @@ def trial(
 
 def replies(population: Population, federation: FederationSettings) -> int:
     """Return how many answers a run will wait for: one per node and round."""
-    rounds = sum(statistics_of(federation.trust).values()) + federation.rounds
-    return nodes_of(population, federation) * rounds
+    return nodes_of(population, federation) * (federation.statistics_rounds + federation.rounds)

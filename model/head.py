@@ -9,6 +9,7 @@ already (measured in docs/adr/0013).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,13 @@ from model.errors import FeatureError
 
 DAMPING = 0.2
 """Exponent that takes some of the popularity out of a history: an item counts popularity^-0.2."""
+
+
+class Basis(StrEnum):
+    """In which axes histories are compared: single head items, or directions of public content over all items."""
+
+    ITEMS = "items"
+    CONTENT = "content"
 
 
 @dataclass(frozen=True)

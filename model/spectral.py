@@ -15,7 +15,7 @@ import scipy.linalg
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from model.features import KINDS
+from model.features import KINDS, POSITION_BUCKETS
 from model.head import DAMPING, Head
 from model.schema import Schema, Weights
 
@@ -26,7 +26,6 @@ NOISE_RIDGE = 1.5
 """What the ridge grows by for each unit of the noise edge: a direction just above it is mostly noise."""
 
 CONTENT_RIDGE = 10.0
-START_PRIOR = 0.25
 UNWANTED = -4.0
 """Initial log weight of dismissed and returned items in the history."""
 HEAD_FACTOR = 2.9
@@ -52,6 +51,25 @@ def symmetric(upper: Array) -> Array:
     full = np.zeros((side, side))
     full[np.triu_indices(side)] = upper
     return full + np.triu(full, 1).T
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """Where the user tower starts; gradient rounds move it from there.
+
+    Attributes:
+        recency: an event weighs 1 / place^recency, the newest in place 1.
+        prior: what a step in log popularity adds to a score.
+    """
+
+    recency: float = 0.5
+    prior: float = 0.25
+
+    @property
+    def position_weight(self) -> NDArray[np.float32]:
+        """Log weight of each bucket of places, at the middle of the bucket."""
+        middles = 1.5 * 2.0 ** np.arange(POSITION_BUCKETS) - 0.5
+        return np.asarray(-self.recency * np.log(middles), dtype=np.float32)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,6 +185,7 @@ def start(
     head: NDArray[np.int64],
     vectors: Array,
     item_bias: Array,
+    begin: Start,
 ) -> Weights:
     """Return initial weights: head items from `vectors` (items, dim), all others through their content.
 
@@ -178,7 +197,8 @@ def start(
     weights["content"] = content.astype(np.float32)
     weights["item_id"][head] = (vectors[head] - features[head] @ content).astype(np.float32)
     weights["item_bias"] = item_bias.astype(np.float32)
-    weights["prior_scale"][:] = START_PRIOR
+    weights["prior_scale"][:] = begin.prior
+    weights["position_weight"][:] = begin.position_weight
     weights["rarity"][:] = DAMPING
     weights["gain"][:] = 1.0
     weights["kind_weight"][[KINDS.index("dismiss"), KINDS.index("return")]] = UNWANTED

@@ -59,9 +59,14 @@ SMALLEST_MU2 = 1e-4
 """Below this a plan is refused: the noise of its best stage would be over a hundred clipping norms."""
 
 
-def statistics_of(trust: Trust) -> dict[Stage, int]:
-    """Return how often each statistic is released before the gradient rounds; without noise one Gram says it all."""
-    return {Stage.COUNTS: 1, Stage.GRAM: 1, Stage.SUBSPACE: int(trust is not Trust.NONE)}
+def statistics_of(trust: Trust, *, public_basis: bool = False) -> dict[Stage, int]:
+    """Return how often each statistic is released before the gradient rounds.
+
+    A first Gram finds the subspace that a second looks into. Where the basis is public it has nothing to find, and
+    without noise it says it all.
+    """
+    second = public_basis or trust is not Trust.NONE
+    return {Stage.COUNTS: 1, Stage.GRAM: int(not public_basis), Stage.SUBSPACE: int(second)}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,9 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from model.catalogue import read_public_items
+from model.head import Basis
 from model.losses import Loss
 from model.schema import UserTower
-from privacy.plan import Plan, Trust
+from model.spectral import Start
+from privacy.plan import Plan, Trust, statistics_of
 from server.coordination.budget import open_account, plan_of
 from server.coordination.config import FederationConfig, Participants
 from server.registry import ModelVersion, Registry
@@ -49,6 +51,9 @@ class FederationSettings:
     dim: int = 128
     loss: Loss = Loss.SAMPLED_SOFTMAX
     user_tower: UserTower = UserTower.POOLING
+    basis: Basis = Basis.ITEMS
+    recency: float = Start.recency
+    prior: float = Start.prior
     devices_per_message: int = DEVICES_PER_MESSAGE
     minimum_cohort: int = 1
     timeout: float = 3600.0
@@ -57,6 +62,11 @@ class FederationSettings:
     def releases_linkage(self) -> bool:
         """Whether the noised number of merchants per shopper is released: it belongs to the merchants' guarantee."""
         return self.participants is not Participants.SHOPPERS and self.trust is not Trust.NONE
+
+    @property
+    def statistics_rounds(self) -> int:
+        """Rounds of statistics before the gradient rounds."""
+        return sum(statistics_of(self.trust, public_basis=self.basis is Basis.CONTENT).values())
 
     def without_privacy(self) -> FederationSettings:
         """Return the same federation without noise: a yardstick that no real data should ever leave by."""
@@ -99,6 +109,9 @@ def run_config_of(
         "linkage": settings.releases_linkage,
         "loss": str(settings.loss),
         "user-tower": str(settings.user_tower),
+        "basis": str(settings.basis),
+        "recency": settings.recency,
+        "prior": settings.prior,
         "seed": settings.seed,
         "noise-seed": SYSTEM_ENTROPY if settings.noise_seed is None else settings.noise_seed,
         "timeout": settings.timeout,

@@ -61,6 +61,13 @@ class ProtocolName(StrEnum):
     SAMPLED = "sampled"
 
 
+class BasisName(StrEnum):
+    """In which axes histories are compared."""
+
+    ITEMS = "items"
+    CONTENT = "content"
+
+
 Data = Annotated[
     Path | None, typer.Option(help="Folder or file of events; default: the embedded, simulated set.")
 ]
@@ -94,6 +101,13 @@ LossOption = Annotated[LossName, typer.Option(help="What the gradient rounds min
 UserTowerOption = Annotated[
     TowerName, typer.Option(help="`attention` also weighs past events by the newest one.")
 ]
+BasisOption = Annotated[
+    BasisName, typer.Option(help="Compare histories by single items, or by the public content of items.")
+]
+Recency = Annotated[
+    float, typer.Option(help="A past event first weighs 1 / place^this, the newest in place 1.")
+]
+Prior = Annotated[float, typer.Option(help="What a step in log popularity first adds to a score.")]
 Seed = Annotated[int, typer.Option(help="Of everything random but the noise.")]
 NoiseSeed = Annotated[int | None, typer.Option(help="Repeatable noise, for tests only; the report says so.")]
 PlanOnly = Annotated[
@@ -121,6 +135,9 @@ def simulate(
     dim: Dim = 128,
     loss: LossOption = LossName.SAMPLED_SOFTMAX,
     user_tower: UserTowerOption = TowerName.POOLING,
+    basis: BasisOption = BasisName.ITEMS,
+    recency: Recency = 0.5,
+    prior: Prior = 0.25,
     seed: Seed = 0,
     noise_seed: NoiseSeed = None,
     plan: PlanOnly = False,
@@ -145,6 +162,9 @@ def simulate(
         dim=dim,
         loss=loss,
         user_tower=user_tower,
+        basis=basis,
+        recency=recency,
+        prior=prior,
         seed=seed,
         noise_seed=noise_seed,
     )
@@ -181,6 +201,7 @@ def _settings(**words: Any) -> ExperimentSettings:
     from evaluation.protocol import Protocol
     from evaluation.settings import ExperimentSettings
     from evaluation.split import SplitKind
+    from model.head import Basis
     from model.losses import Loss
     from model.schema import UserTower
     from privacy.plan import Trust as TrustModel
@@ -188,6 +209,7 @@ def _settings(**words: Any) -> ExperimentSettings:
 
     words["loss"] = Loss(words["loss"])
     words["user_tower"] = UserTower(words["user_tower"])
+    words["basis"] = Basis(words["basis"])
     words["participants"] = Kind(words["participants"])
     words["trust"] = TrustModel(words["trust"])
     words["protocol"] = Protocol(words["protocol"])

@@ -8,11 +8,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
 
+from model.head import Basis
 from model.losses import Loss
 from model.schema import UserTower
 from privacy.plan import Stage, Trust, statistics_of
 from server.errors import ServerError
 
+LARGEST_START = 10.0
 LOCAL_STEPS = 2
 """DP-SGD steps that a participant takes per round under trust `local`."""
 
@@ -39,6 +41,8 @@ class FederationConfig:
         minimum_cohort: fewest participants whose sum may be released.
         spent_mu2: what participants report to have spent on the ledger before this run.
         seed, noise_seed: for tests and simulation; a negative one means the system's entropy.
+        basis: the axes in which histories are compared.
+        recency, prior: where the user tower starts, see `model.spectral.Start`.
         loss, user_tower: what the gradient rounds minimise, and how a history becomes a user vector.
         linkage: whether the noised histogram of merchants per shopper takes a share of the budget.
     """
@@ -62,6 +66,9 @@ class FederationConfig:
     linkage: bool
     loss: Loss
     user_tower: UserTower
+    basis: Basis
+    recency: float
+    prior: float
     seed: int
     noise_seed: int
     timeout: float
@@ -94,6 +101,12 @@ class FederationConfig:
                     f"{name.replace('_', '-')} is {getattr(self, name)}; it must be at least {low}"
                 )
 
+        for name in ("recency", "prior"):
+            if not 0 <= getattr(self, name) < LARGEST_START:
+                raise ConfigError(
+                    f"{name} is {getattr(self, name)}; it must be 0 or more, and below {LARGEST_START:g}"
+                )
+
     @property
     def steps(self) -> int:
         """Local steps per round."""
@@ -102,14 +115,18 @@ class FederationConfig:
     @property
     def statistics_rounds(self) -> int:
         """Rounds of statistics before the gradient rounds."""
-        return sum(statistics_of(self.trust).values())
+        return sum(self._statistics.values())
+
+    @property
+    def _statistics(self) -> dict[Stage, int]:
+        return statistics_of(self.trust, public_basis=self.basis is Basis.CONTENT)
 
     @property
     def releases(self) -> dict[Stage, int]:
         """How often each stage costs a shopper's budget."""
         return {
             Stage.LINKAGE: int(self.linkage),
-            **statistics_of(self.trust),
+            **self._statistics,
             Stage.GRADIENT: self.rounds * self.steps,
         }
 
@@ -124,6 +141,7 @@ _KINDS: dict[str, Callable[[Any], object]] = {
     "Participants": Participants,
     "Loss": Loss,
     "UserTower": UserTower,
+    "Basis": Basis,
 }
 
 

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from model.catalogue import PublicItems
+from model.content_axes import content_axes
 from model.head import Head
-from model.spectral import GramBlock, leading_basis
+from model.spectral import GramBlock, Start, leading_basis
 from privacy.plan import Plan, Stage, Trust
 from proto.federation import BASIS, DEVICES, EVERYONE, MERCHANT_PART, Task
 from server.coordination.aggregate import RoundSum
@@ -42,19 +43,24 @@ class Federation:
         self._grid, self._config, self._catalogue = grid, config, catalogue
         self._plan, self._account = plan, account
         self._releaser = Releaser(config, plan)
-        self._run_id = uuid.uuid4().hex
+        self._run_id, self._number = uuid.uuid4().hex, 0
         self.learner = Learner(
-            catalogue, dim=config.dim, shoppers=config.shoppers, user_tower=config.user_tower
+            catalogue,
+            dim=config.dim,
+            shoppers=config.shoppers,
+            user_tower=config.user_tower,
+            begin=Start(recency=config.recency, prior=config.prior),
         )
 
     def run(self) -> None:
         """Run all stages of the plan in order."""
         self._counts()
-        blocks = self._gram()
+        heads = self._heads()
+        bases = self._gram(heads) if self._plan.has(Stage.GRAM) else self._content_bases(heads)
         if self._plan.has(Stage.SUBSPACE):
-            self._subspace(blocks)
-        for number in range(1, self._config.rounds + 1):
-            self._gradient(number)
+            self._subspace(heads, bases)
+        for _ in range(self._config.rounds):
+            self._gradient()
 
     @property
     def _merchants_alone(self) -> bool:
@@ -70,48 +76,58 @@ class Federation:
         owners = self._owners()
         shapes: Shapes = {MERCHANT_PART + name: (len(items),) for name, items in owners.items()}
         shapes[DEVICES] = (len(self._catalogue),)
-        task, totals = self._round(Stage.COUNTS, 1, shapes, {})
+        task, totals = self._round(Stage.COUNTS, shapes, {})
         noisy = self._releaser.released(Stage.COUNTS, scatter_counts(totals, owners, len(self._catalogue)))
         groups = list(owners.values()) if self._merchants_alone else [np.arange(len(self._catalogue))]
-        counts_std, gram_std = (self._releaser.noise_std(stage) for stage in (Stage.COUNTS, Stage.GRAM))
-        self.learner.learn_counts(noisy, counts_std, gram_std, groups)
+        gram_std = self._releaser.noise_std(Stage.GRAM) if self._plan.has(Stage.GRAM) else None
+        self.learner.learn_counts(noisy, self._releaser.noise_std(Stage.COUNTS), gram_std, groups)
         self._finish(task)
 
-    def _gram(self) -> dict[str, GramBlock]:
-        """Release co-occurrence over the head: one block per merchant where merchants alone take part, else one.
+    def _heads(self) -> dict[str, Head]:
+        """Return the head of each block: one per merchant where merchants alone take part, else one for all.
 
         Entries between two merchants are zero by construction among merchants that cannot link shoppers: they
         carry no noise because nothing is released there.
         """
         head = self.learner.head
-        owners = {name: np.flatnonzero(np.isin(head.items, own)) for name, own in self._owners().items()}
+        if not self._merchants_alone:
+            return {DEVICES: head}
+        return {MERCHANT_PART + name: head.at(own) for name, own in self._head_owners().items()}
+
+    def _head_owners(self) -> dict[str, NDArray[np.int64]]:
+        """Return the positions of each merchant's items in the head."""
+        items = self.learner.head.items
+        return {name: np.flatnonzero(np.isin(items, own)) for name, own in self._owners().items()}
+
+    def _content_bases(self, heads: dict[str, Head]) -> dict[str, NDArray[np.float32]]:
+        """Return the directions of public content in which each block's histories are read."""
+        features = self.learner.features
+        return {part: content_axes(features[head.items], head.popular) for part, head in heads.items()}
+
+    def _gram(self, heads: dict[str, Head]) -> dict[str, NDArray[np.float32]]:
+        """Release co-occurrence over the head; return the directions that it leads to."""
+        head, owners = self.learner.head, self._head_owners()
         shapes: Shapes = {MERCHANT_PART + name: (triangle(len(own)),) for name, own in owners.items()}
         shapes[DEVICES] = (triangle(len(head)),)
-        task, totals = self._round(Stage.GRAM, 2, shapes, self._head_words())
-        if self._merchants_alone:
-            parts = {MERCHANT_PART + name: own for name, own in owners.items()}
-        else:
-            parts = {DEVICES: np.arange(len(head))}
+        task, totals = self._round(Stage.GRAM, shapes, self._head_words())
+        if not self._merchants_alone:
             totals = {DEVICES: scatter_gram(totals, owners, len(head))}
-        blocks = {
-            part: self._block(Stage.GRAM, totals[part], head.at(own), None) for part, own in parts.items()
-        }
+        blocks = {part: self._block(Stage.GRAM, totals[part], own, None) for part, own in heads.items()}
         self.learner.learn_gram(list(blocks.values()))
         self._finish(task)
-        return blocks
+        return {part: leading_basis(block) for part, block in blocks.items()}
 
-    def _subspace(self, first: dict[str, GramBlock]) -> None:
-        """Release co-occurrence once more, inside the directions that the first Gram leads to (docs/adr/0013)."""
-        bases = {part: leading_basis(block) for part, block in first.items()}
+    def _subspace(self, heads: dict[str, Head], bases: dict[str, NDArray[np.float32]]) -> None:
+        """Release co-occurrence inside a basis: what the first Gram leads to, or public content (docs/adr/0013)."""
         sides = {part: basis.shape[1] for part, basis in bases.items()}
         named = sides if self._merchants_alone else dict.fromkeys(self._parts(), sides[DEVICES])
         public = {**self._head_words(), **{BASIS + part: basis for part, basis in bases.items()}}
         shapes: Shapes = {part: (triangle(side),) for part, side in named.items()}
-        task, totals = self._round(Stage.SUBSPACE, 3, shapes, public)
+        task, totals = self._round(Stage.SUBSPACE, shapes, public)
         if not self._merchants_alone:
             totals = {DEVICES: np.sum(list(totals.values()), axis=0)}
         self.learner.learn_gram(
-            [self._block(Stage.SUBSPACE, totals[part], first[part].head, bases[part]) for part in bases]
+            [self._block(Stage.SUBSPACE, totals[part], heads[part], bases[part]) for part in bases]
         )
         self._finish(task)
 
@@ -135,10 +151,10 @@ class Federation:
             popular_strength=head.popular_strength(self._config.shoppers),
         )
 
-    def _gradient(self, number: int) -> None:
+    def _gradient(self) -> None:
         public = self.learner.public_model()
         shapes: Shapes = {f"{EVERYONE}/{name}": public[name].shape for name in self.learner.trained}
-        task, totals = self._round(Stage.GRADIENT, self._config.statistics_rounds + number, shapes, public)
+        task, totals = self._round(Stage.GRADIENT, shapes, public)
         noisy = {
             name: self._releaser.released(Stage.GRADIENT, totals[f"{EVERYONE}/{name}"])
             for name in self.learner.trained
@@ -146,13 +162,14 @@ class Federation:
         self.learner.learn_gradient(noisy)
         self._finish(task)
 
-    def _round(self, stage: Stage, number: int, shapes: Shapes, public: PublicArrays) -> tuple[Task, Totals]:
+    def _round(self, stage: Stage, shapes: Shapes, public: PublicArrays) -> tuple[Task, Totals]:
         """Ask the cohort, close the sum at the minimum cohort, and reserve the release before noise is drawn."""
-        task = self._task(stage, number, public_hash(public))
+        self._number += 1
+        task = self._task(stage, self._number, public_hash(public))
         round_sum = RoundSum(task=task, shapes=shapes, largest=self._largest(stage))
         collect(self._grid, round_sum, public, self._config.timeout)
         for reason in sorted(set(round_sum.refused)):
-            log.warning("round %d (%s): %s", number, stage, reason)
+            log.warning("round %d (%s): %s", task.round, stage, reason)
         totals = round_sum.closed(self._config.minimum_cohort)
         self._account.reserve(task)
         return task, {name: totals.get(name, np.zeros(shape)) for name, shape in shapes.items()}

@@ -13,7 +13,7 @@ from model.content import CONTENT_FEATURES, item_features
 from model.gradient import ITEM_VECTORS
 from model.head import Head
 from model.schema import Schema, UserTower, Weights
-from model.spectral import GramBlock, head_size, spectral_vectors, start
+from model.spectral import GramBlock, Start, head_size, spectral_vectors, start
 from model.two_tower import encode_items
 from server.coordination.optimiser import Adam
 
@@ -28,7 +28,13 @@ class Learner:
     """The model of one federation while it is being trained."""
 
     def __init__(
-        self, catalogue: PublicItems, *, dim: int, shoppers: int, user_tower: UserTower = UserTower.POOLING
+        self,
+        catalogue: PublicItems,
+        *,
+        dim: int,
+        shoppers: int,
+        user_tower: UserTower = UserTower.POOLING,
+        begin: Start | None = None,
     ) -> None:
         """Start from public facts: the catalogue and the number of shoppers."""
         self.features: sp.csr_matrix = item_features(catalogue.columns)
@@ -39,6 +45,7 @@ class Learner:
         self.probabilities = np.full(len(catalogue), 1.0 / len(catalogue))
         self.head = Head(np.zeros(0, dtype=np.int64), np.zeros(0))
         self.shoppers = shoppers
+        self._begin = begin or Start()
         self._vectors = np.zeros((len(catalogue), dim), dtype=np.float32)
         self._adam = Adam()
 
@@ -48,30 +55,40 @@ class Learner:
         return (*TRAINED, "attention") if self.schema.user_tower is UserTower.ATTENTION else TRAINED
 
     def learn_counts(
-        self, counts: NDArray[np.float64], noise_std: float, gram_std: float, groups: list[NDArray[np.int64]]
+        self,
+        counts: NDArray[np.float64],
+        noise_std: float,
+        gram_std: float | None,
+        groups: list[NDArray[np.int64]],
     ) -> None:
         """Take popularity, the sampling probabilities and the head catalogue from noisy counts (items,).
 
         Args:
             counts: noisy, over the whole catalogue.
             noise_std: of the noise in each count.
-            gram_std: of the noise in each entry of the Gram that will cover the head.
+            gram_std: of the noise in each entry of the Gram that will cover the head; None for one in content
+                axes, which covers every item.
             groups: catalogue indices of the items that may be liked together; each has a head of its own.
         """
         floored = np.maximum(counts, max(LEAST_COUNT, 2.0 * noise_std))
         self.probabilities = floored / floored.sum()
         heads = [
-            items[np.argsort(-counts[items], kind="stable")[: head_size(gram_std, self.shoppers, len(items))]]
+            items[np.argsort(-counts[items], kind="stable")[: self._head_size(gram_std, len(items))]]
             for items in groups
         ]
         items = np.sort(np.concatenate(heads)).astype(np.int64)
         self.head = Head(items, floored[items])
 
+    def _head_size(self, gram_std: float | None, items: int) -> int:
+        return items if gram_std is None else head_size(gram_std, self.shoppers, items)
+
     def learn_gram(self, blocks: list[GramBlock]) -> None:
         """Take the spectral start from noisy Gram matrices over the head items or inside a subspace of them."""
         log_q = np.log(self.probabilities)
         vectors = spectral_vectors(blocks, self.schema.dim, self.schema.items)
-        self.weights = start(self.schema, self.features, self.head.items, vectors, log_q - log_q.mean())
+        self.weights = start(
+            self.schema, self.features, self.head.items, vectors, log_q - log_q.mean(), self._begin
+        )
         self._vectors = encode_items(self.weights, self.features)
 
     def learn_gradient(self, total: Mapping[str, NDArray[np.float64]]) -> None:
