@@ -23,6 +23,7 @@ from model.spectral import (
     SUBSPACE,
     UNWANTED,
     GramBlock,
+    Start,
     content_table,
     head_size,
     leading_basis,
@@ -276,6 +277,14 @@ def test_the_head_of_a_known_federation() -> None:
     assert head_size(1.0, 8000, 120) == 120
 
 
+def test_an_event_weighs_less_the_longer_ago_it_is() -> None:
+    """The log weight of a bucket is that of its middle place, 0 for the newest event; recency 0 forgets places."""
+    weight = Start(recency=0.5).position_weight
+    assert weight[0] == 0.0 and (np.diff(weight) < 0).all()
+    np.testing.assert_allclose(weight[1:3], -0.5 * np.log([2.5, 5.5]), rtol=1e-6)
+    assert not Start(recency=0.0).position_weight.any()
+
+
 def test_the_content_table_solves_its_ridge_regression() -> None:
     """Equal to least squares with sqrt(ridge) I rows appended, and exact where the ridge vanishes."""
     random = np.random.default_rng(5)
@@ -318,7 +327,7 @@ def test_the_start_is_a_whole_model_that_keeps_the_head_vectors() -> None:
     vectors = np.zeros((20, 3))
     vectors[head] = random.normal(size=(5, 3))
     bias = random.normal(size=20)
-    weights = start(schema, features, head, vectors, bias)
+    weights = start(schema, features, head, vectors, bias, Start(recency=0.7, prior=0.4))
     check(weights, schema)
     np.testing.assert_allclose(encode_items(weights, features)[head], vectors[head], atol=1e-5)
     tail = np.setdiff1d(np.arange(20), head)
@@ -327,5 +336,7 @@ def test_the_start_is_a_whole_model_that_keeps_the_head_vectors() -> None:
     refused = [KINDS.index("dismiss"), KINDS.index("return")]
     assert (weights["kind_weight"][refused] == UNWANTED).all()
     assert not np.delete(weights["kind_weight"], refused).any()
-    assert weights["prior_scale"][0] > 0 and (weights["gain"] == 1.0).all()
+    np.testing.assert_allclose(weights["prior_scale"], 0.4)
+    np.testing.assert_array_equal(weights["position_weight"], Start(recency=0.7).position_weight)
+    assert (weights["gain"] == 1.0).all()
     np.testing.assert_allclose(weights["rarity"], DAMPING)

@@ -11,7 +11,7 @@ from federation_world import MERCHANTS, TASTES, events, items, place, population
 from numpy.typing import NDArray
 
 from model.content import ItemColumns
-from model.head import DAMPING
+from model.head import DAMPING, Basis
 from model.spectral import SUBSPACE, GramBlock
 from privacy.ledger import Ledger
 from privacy.plan import Stage, Trust
@@ -175,3 +175,23 @@ def test_every_stage_is_an_event_of_its_own_in_every_account(
         prices = {charge.stage: charge.mu2 for charge in charges}
         assert prices["subspace"] == pytest.approx(plan.of(Stage.SUBSPACE).mu2)
         assert prices["subspace"] != prices["gram"]
+
+
+@pytest.mark.parametrize("trust", list(Trust))
+@pytest.mark.parametrize("kind", list(Participants))
+def test_a_public_basis_needs_no_gram_to_find_it(
+    tmp_path: Path, released: Blocks, kind: Participants, trust: Trust
+) -> None:
+    """In axes of public content one release is enough: counts, the Gram inside them, gradients."""
+    people, where = population(tmp_path, kind), place(tmp_path)
+    wanted = settings(participants=kind, trust=trust, rounds=1, basis=Basis.CONTENT)
+    version = trained(people, wanted, tmp_path)
+    (blocks,) = released
+    for block in blocks:
+        assert block.basis is not None
+        np.testing.assert_allclose(block.basis.T @ block.basis, np.eye(block.basis.shape[1]), atol=1e-4)
+        np.testing.assert_allclose(block.head.popular @ block.basis, 0.0, atol=1e-4)
+    assert np.isfinite(version.weights["item_id"]).all()
+    stages = {(record.charge.round, record.charge.stage) for record in Ledger.open(where.ledger).charges()}
+    paid = {(1, "counts"), (2, "subspace"), (3, "gradient")}
+    assert stages == (set() if trust is Trust.NONE else paid)
