@@ -41,6 +41,7 @@ def federation_of(settings: ExperimentSettings, dataset: Dataset, cut: Split) ->
         basis=settings.basis,
         recency=settings.recency,
         prior=settings.prior,
+        damping=settings.damping,
     )
 
 

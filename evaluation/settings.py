@@ -29,6 +29,7 @@ LOWEST = {
     "dim": 1,
     "recency": 0,
     "prior": 0,
+    "damping": 0,
     "seed": 0,
     "noise_seed": 0,
 }
@@ -72,6 +73,7 @@ class ExperimentSettings:
     basis: Basis = Basis.ITEMS
     recency: float = Start.recency
     prior: float = Start.prior
+    damping: float = Start.damping
 
     def __post_init__(self) -> None:
         """Refuse an impossible budget or size before any data are read.
@@ -113,6 +115,7 @@ class ExperimentSettings:
             "basis": str(self.basis),
             "recency": self.recency,
             "prior": self.prior,
+            "damping": self.damping,
         }
 
 

@@ -19,7 +19,7 @@ SEASONS: tuple[str, ...] = ("winter", "spring", "summer", "autumn")
 POSITIVE_KINDS: tuple[str, ...] = ("view", "add_to_cart", "purchase", "search", "rating")
 """Kinds that say "this shopper wants this item"; a dismissal and a return say the opposite."""
 
-HISTORY_LIMIT = 100
+HISTORY_LIMIT = 1000
 """Newest events of a shopper that the user tower reads: caps work and the weight of any one event."""
 
 POSITION_BUCKETS = 8

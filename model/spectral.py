@@ -32,7 +32,7 @@ HEAD_FACTOR = 2.9
 HEAD_EXPONENT = 2.0 / 3.0
 SMALLEST_HEAD = 50
 EXACT_HEAD = 4000
-SUBSPACE = 0.4
+SUBSPACE = 0.5
 """Directions of the first Gram that the second looks into, as a share of the head."""
 START_SCALE = 128.0
 """Scale of the initial affinity, so that a good match stands out among 64 negatives (chosen on validation cuts)."""
@@ -60,10 +60,12 @@ class Start:
     Attributes:
         recency: an event weighs 1 / place^recency, the newest in place 1.
         prior: what a step in log popularity adds to a score.
+        damping: exponent that takes some of the popularity out of the item vectors: popularity^-damping.
     """
 
     recency: float = 0.5
     prior: float = 0.25
+    damping: float = DAMPING
 
     @property
     def position_weight(self) -> NDArray[np.float32]:
@@ -193,13 +195,15 @@ def start(
     head item is what content leaves over, and that of a tail item is zero.
     """
     weights = schema.zeros()
-    content = content_table(sp.csr_matrix(features[head]), vectors[head])
+    bias = item_bias[head] - (item_bias[head].mean() if len(head) else 0.0)
+    vectors = vectors[head] * np.exp((DAMPING - begin.damping) * bias)[:, None]
+    content = content_table(sp.csr_matrix(features[head]), vectors)
     weights["content"] = content.astype(np.float32)
-    weights["item_id"][head] = (vectors[head] - features[head] @ content).astype(np.float32)
+    weights["item_id"][head] = (vectors - features[head] @ content).astype(np.float32)
     weights["item_bias"] = item_bias.astype(np.float32)
     weights["prior_scale"][:] = begin.prior
     weights["position_weight"][:] = begin.position_weight
-    weights["rarity"][:] = DAMPING
+    weights["rarity"][:] = 2.0 * DAMPING - begin.damping
     weights["gain"][:] = 1.0
     weights["kind_weight"][[KINDS.index("dismiss"), KINDS.index("return")]] = UNWANTED
     return weights

@@ -54,6 +54,7 @@ class FederationSettings:
     basis: Basis = Basis.ITEMS
     recency: float = Start.recency
     prior: float = Start.prior
+    damping: float = Start.damping
     devices_per_message: int = DEVICES_PER_MESSAGE
     minimum_cohort: int = 1
     timeout: float = 3600.0
@@ -112,6 +113,7 @@ def run_config_of(
         "basis": str(settings.basis),
         "recency": settings.recency,
         "prior": settings.prior,
+        "damping": settings.damping,
         "seed": settings.seed,
         "noise-seed": SYSTEM_ENTROPY if settings.noise_seed is None else settings.noise_seed,
         "timeout": settings.timeout,

@@ -108,6 +108,7 @@ Recency = Annotated[
     float, typer.Option(help="A past event first weighs 1 / place^this, the newest in place 1.")
 ]
 Prior = Annotated[float, typer.Option(help="What a step in log popularity first adds to a score.")]
+Damping = Annotated[float, typer.Option(help="Item vectors first count popularity^-this.")]
 Seed = Annotated[int, typer.Option(help="Of everything random but the noise.")]
 NoiseSeed = Annotated[int | None, typer.Option(help="Repeatable noise, for tests only; the report says so.")]
 PlanOnly = Annotated[
@@ -138,6 +139,7 @@ def simulate(
     basis: BasisOption = BasisName.ITEMS,
     recency: Recency = 0.5,
     prior: Prior = 0.25,
+    damping: Damping = 0.2,
     seed: Seed = 0,
     noise_seed: NoiseSeed = None,
     plan: PlanOnly = False,
@@ -165,6 +167,7 @@ def simulate(
         basis=basis,
         recency=recency,
         prior=prior,
+        damping=damping,
         seed=seed,
         noise_seed=noise_seed,
     )

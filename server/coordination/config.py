@@ -42,7 +42,7 @@ class FederationConfig:
         spent_mu2: what participants report to have spent on the ledger before this run.
         seed, noise_seed: for tests and simulation; a negative one means the system's entropy.
         basis: the axes in which histories are compared.
-        recency, prior: where the user tower starts, see `model.spectral.Start`.
+        recency, prior, damping: where the user tower starts, see `model.spectral.Start`.
         loss, user_tower: what the gradient rounds minimise, and how a history becomes a user vector.
         linkage: whether the noised histogram of merchants per shopper takes a share of the budget.
     """
@@ -69,6 +69,7 @@ class FederationConfig:
     basis: Basis
     recency: float
     prior: float
+    damping: float
     seed: int
     noise_seed: int
     timeout: float
@@ -101,7 +102,7 @@ class FederationConfig:
                     f"{name.replace('_', '-')} is {getattr(self, name)}; it must be at least {low}"
                 )
 
-        for name in ("recency", "prior"):
+        for name in ("recency", "prior", "damping"):
             if not 0 <= getattr(self, name) < LARGEST_START:
                 raise ConfigError(
                     f"{name} is {getattr(self, name)}; it must be 0 or more, and below {LARGEST_START:g}"

@@ -49,7 +49,7 @@ class Federation:
             dim=config.dim,
             shoppers=config.shoppers,
             user_tower=config.user_tower,
-            begin=Start(recency=config.recency, prior=config.prior),
+            begin=Start(recency=config.recency, prior=config.prior, damping=config.damping),
         )
 
     def run(self) -> None:

@@ -37,6 +37,7 @@ WORDS: dict[str, Any] = {
     "basis": "items",
     "recency": 0.5,
     "prior": 0.25,
+    "damping": 0.2,
     "loss": "sampled_softmax",
     "user-tower": "pooling",
     "seed": 1,
