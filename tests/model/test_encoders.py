@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -145,6 +145,7 @@ def test_a_text_is_encoded_once(tmp_path: Path) -> None:
     np.testing.assert_array_equal(again[[2, 0, 2]], first)
 
 
+@settings(deadline=None)
 @given(texts=st.lists(st.text(max_size=6), max_size=30))
 def test_a_cold_and_a_warm_cache_agree_to_the_last_bit(
     texts: list[str], tmp_path_factory: pytest.TempPathFactory
