@@ -25,10 +25,13 @@ from evaluation.cold_models import (
     ContentTower,
     category_popularity,
 )
+from evaluation.cold_table import CATEGORY, CONTENT, NEIGHBOURS, NO_DP, POPULARITY, PRIVATE, cold_table
 from evaluation.errors import SplitError
 from evaluation.linear import content_only
 from evaluation.metrics import Indices, Scores
 from evaluation.protocol import paired_difference
+from model.catalogue import PublicItems
+from model.content import ItemColumns
 from privacy.mechanism import SeededNoise
 from simulation.data.dataset import Dataset
 
@@ -167,3 +170,23 @@ def test_the_strength_is_the_one_that_validates_best(cuts: list[ColdCut], tower:
         for strength in STRENGTHS
     ]
     assert tower.choose(released, inner) == STRENGTHS[int(np.argmax(values))]
+
+
+def test_the_table_has_all_models_on_the_same_shoppers(data: Dataset, tower: ContentTower) -> None:
+    """So any two can be compared in pairs; exact popularity knows nothing of items it never saw."""
+    columns = ItemColumns(
+        titles=[None] * ITEMS,
+        categories=[None] * ITEMS,
+        brands=[f"b{item // 100}" for item in range(ITEMS)],
+        prices=[None] * ITEMS,
+        descriptions=[None] * ITEMS,
+    )
+    ids = tuple(data.items["item_id"])
+    catalogue = PublicItems(item_ids=ids, merchant_ids=("m",) * ITEMS, columns=columns)
+    table = cold_table(
+        data, catalogue, tower.features, epsilon=8.0, delta=1e-3, candidates=Candidates.COLD, seed=1
+    )
+    assert list(table) == [POPULARITY, CATEGORY, NEIGHBOURS, CONTENT, NO_DP, PRIVATE]
+    assert len({tuple(result.shoppers) for result in table.values()}) == 1
+    assert paired_difference(table[NO_DP], table[POPULARITY], "ndcg@10").low > 0.05
+    assert paired_difference(table[PRIVATE], table[POPULARITY], "ndcg@10").low > 0.05
