@@ -8,8 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import polars as pl
+from safetensors.numpy import load_file
 
 from evaluation.split import Split
+from model.schema import Weights
 from server.coordination.config import Participants
 from server.registry import ModelVersion
 from simulation.federated import FederationSettings, Place, nodes_of, run_config_of, train
@@ -30,13 +32,30 @@ def trial(
 ) -> ModelVersion:
     """Train one model version of a population through the same apps as every run, and release nothing."""
     with tempfile.TemporaryDirectory() as folder:
-        place = Place(
-            name="trial",
-            registry=Path(folder) / "registry",
-            ledger=str(Path(folder) / "ledger.db"),
-            checkpoints=Path(folder) / "rounds",
-        )
-        return train(population, federation, place, run_config_of(population, federation, place), on_reply)
+        return _train_in(Path(folder), population, federation, on_reply)
+
+
+def trial_by_round(population: Population, federation: FederationSettings) -> list[Weights]:
+    """Return the weights after each round of a trial that ended with a model of its own: all but the counts."""
+    with tempfile.TemporaryDirectory() as folder:
+        _train_in(Path(folder), population, federation, lambda: None)
+        kept = [load_file(path) for path in sorted((Path(folder) / "rounds").glob("*.safetensors"))]
+    found: list[Weights] = [kept[1]]
+    for changed in kept[2:]:
+        found.append({**found[-1], **changed})
+    return found
+
+
+def _train_in(
+    folder: Path, population: Population, federation: FederationSettings, on_reply: Callable[[], None]
+) -> ModelVersion:
+    place = Place(
+        name="trial",
+        registry=folder / "registry",
+        ledger=str(folder / "ledger.db"),
+        checkpoints=folder / "rounds",
+    )
+    return train(population, federation, place, run_config_of(population, federation, place), on_reply)
 
 
 def replies(population: Population, federation: FederationSettings) -> int:

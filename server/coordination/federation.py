@@ -183,7 +183,8 @@ class Federation:
     def _finish(self, task: Task) -> None:
         """Commit the release and keep what it taught."""
         self._account.commit(task)
-        save_checkpoint(self._config.checkpoints, task.round, self.learner)
+        whole = task.stage != Stage.GRADIENT
+        save_checkpoint(self._config.checkpoints, task.round, self.learner, whole=whole)
         rounds = self._config.statistics_rounds + self._config.rounds
         log.info("round %d of %d done: %s", task.round, rounds, task.stage)
 
@@ -212,8 +213,9 @@ class Federation:
         return self._config.steps if stage is Stage.GRADIENT else 1
 
 
-def save_checkpoint(folder: Path, number: int, learner: Learner) -> None:
-    """Keep the trained parameters after a round; they are released, so they may be kept."""
+def save_checkpoint(folder: Path, number: int, learner: Learner, *, whole: bool) -> None:
+    """Keep the model after a round of statistics, and what changes after a gradient round; all of it is released."""
     folder.mkdir(parents=True, exist_ok=True)
-    kept = {name: np.ascontiguousarray(learner.weights[name]) for name in learner.trained}
+    names = learner.weights if whole else learner.trained
+    kept = {name: np.ascontiguousarray(learner.weights[name]) for name in names}
     save_file(kept, folder / f"round-{number:03d}.safetensors")
