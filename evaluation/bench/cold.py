@@ -12,7 +12,8 @@ from evaluation.cold_items import Candidates
 from evaluation.cold_table import NEIGHBOURS, NO_DP, POPULARITY, PRIVATE, cold_table
 from evaluation.protocol import Result, paired_difference
 from model.catalogue import read_public_items
-from model.encoders import EncoderError, EncoderName, encoder_named
+from model.encoders import EncoderName, encoder_named
+from model.errors import EncoderError
 from privacy.accountant import default_delta
 from simulation.data import load
 from simulation.population import CATALOGUE_COLUMNS
