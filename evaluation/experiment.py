@@ -27,7 +27,7 @@ from evaluation.split import Split, choose, split
 from evaluation.towers import tower_scorer
 from evaluation.trials import replies, trial
 from model.catalogue import PublicItems, read_public_items
-from model.content import item_features
+from model.encoders import encoder_named
 from privacy.ledger import Ledger
 from privacy.mechanism import SeededNoise, SystemNoise
 from privacy.plan import Plan, Trust
@@ -102,8 +102,8 @@ class Experiment:
 
     @cached_property
     def features(self) -> sp.csr_matrix:
-        """The public item features, hashed once for all models and rounds that are judged."""
-        return item_features(self.catalogue.columns)
+        """The public item features, made once for all models and rounds that are judged."""
+        return encoder_named(self.settings.encoder).encode(self.catalogue.columns)
 
     def release(self) -> Released:
         """Train and promote the model that leaves the run, charged to the shoppers' accounts."""

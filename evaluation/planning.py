@@ -38,6 +38,7 @@ def federation_of(settings: ExperimentSettings, dataset: Dataset, cut: Split) ->
         dim=settings.dim,
         loss=settings.loss,
         user_tower=settings.user_tower,
+        encoder=settings.encoder,
         basis=settings.basis,
         recency=settings.recency,
         prior=settings.prior,

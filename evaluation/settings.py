@@ -12,6 +12,7 @@ from typing import Any
 from evaluation.errors import SettingsError
 from evaluation.protocol import Protocol
 from evaluation.split import SplitKind
+from model.encoders import EncoderName
 from model.head import Basis
 from model.losses import Loss
 from model.schema import UserTower
@@ -70,6 +71,7 @@ class ExperimentSettings:
     dim: int
     loss: Loss = Loss.SAMPLED_SOFTMAX
     user_tower: UserTower = UserTower.POOLING
+    encoder: EncoderName = EncoderName.HASHED
     basis: Basis = Basis.ITEMS
     recency: float = Start.recency
     prior: float = Start.prior
@@ -112,6 +114,7 @@ class ExperimentSettings:
             "dim": self.dim,
             "loss": str(self.loss),
             "user_tower": str(self.user_tower),
+            "encoder": str(self.encoder),
             "basis": str(self.basis),
             "recency": self.recency,
             "prior": self.prior,

@@ -22,6 +22,7 @@ FAMILIES: tuple[tuple[str, str, int], ...] = (
     ("simulation.errors", "SimulationError", DATA),
     ("server.coordination.config", "ConfigError", USAGE),
     ("server.errors", "ServerError", DATA),
+    ("model.errors", "EncoderError", USAGE),
     ("model.errors", "ModelError", DATA),
     ("client.ranking", "RequestRefused", USAGE),
     ("client.errors", "ClientError", UNREACHABLE),

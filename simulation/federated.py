@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from model.catalogue import read_public_items
+from model.encoders import EncoderName
 from model.head import Basis
 from model.losses import Loss
 from model.schema import UserTower
@@ -51,6 +52,7 @@ class FederationSettings:
     dim: int = 128
     loss: Loss = Loss.SAMPLED_SOFTMAX
     user_tower: UserTower = UserTower.POOLING
+    encoder: EncoderName = EncoderName.HASHED
     basis: Basis = Basis.ITEMS
     recency: float = Start.recency
     prior: float = Start.prior
@@ -110,6 +112,7 @@ def run_config_of(
         "linkage": settings.releases_linkage,
         "loss": str(settings.loss),
         "user-tower": str(settings.user_tower),
+        "encoder": str(settings.encoder),
         "basis": str(settings.basis),
         "recency": settings.recency,
         "prior": settings.prior,

@@ -61,6 +61,13 @@ class ProtocolName(StrEnum):
     SAMPLED = "sampled"
 
 
+class EncoderWord(StrEnum):
+    """What makes features of the public catalogue."""
+
+    HASHED = "hashed"
+    MULTILINGUAL = "multilingual"
+
+
 class BasisName(StrEnum):
     """In which axes histories are compared."""
 
@@ -101,6 +108,9 @@ LossOption = Annotated[LossName, typer.Option(help="What the gradient rounds min
 UserTowerOption = Annotated[
     TowerName, typer.Option(help="`attention` also weighs past events by the newest one.")
 ]
+EncoderOption = Annotated[
+    EncoderWord, typer.Option(help="Reads the catalogue's words; `multilingual` needs the extra `text`.")
+]
 BasisOption = Annotated[
     BasisName, typer.Option(help="Compare histories by single items, or by the public content of items.")
 ]
@@ -136,6 +146,7 @@ def simulate(
     dim: Dim = 128,
     loss: LossOption = LossName.SAMPLED_SOFTMAX,
     user_tower: UserTowerOption = TowerName.POOLING,
+    encoder: EncoderOption = EncoderWord.HASHED,
     basis: BasisOption = BasisName.ITEMS,
     recency: Recency = 0.5,
     prior: Prior = 0.25,
@@ -164,6 +175,7 @@ def simulate(
         dim=dim,
         loss=loss,
         user_tower=user_tower,
+        encoder=encoder,
         basis=basis,
         recency=recency,
         prior=prior,
@@ -204,6 +216,7 @@ def _settings(**words: Any) -> ExperimentSettings:
     from evaluation.protocol import Protocol
     from evaluation.settings import ExperimentSettings
     from evaluation.split import SplitKind
+    from model.encoders import EncoderName
     from model.head import Basis
     from model.losses import Loss
     from model.schema import UserTower
@@ -212,6 +225,7 @@ def _settings(**words: Any) -> ExperimentSettings:
 
     words["loss"] = Loss(words["loss"])
     words["user_tower"] = UserTower(words["user_tower"])
+    words["encoder"] = EncoderName(words["encoder"])
     words["basis"] = Basis(words["basis"])
     words["participants"] = Kind(words["participants"])
     words["trust"] = TrustModel(words["trust"])

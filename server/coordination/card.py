@@ -16,6 +16,7 @@ def model_card(config: FederationConfig, plan: Plan, learner: Learner) -> dict[s
         "schema": {"items": learner.schema.items, "dim": learner.schema.dim},
         "user_tower": str(config.user_tower),
         "loss": str(config.loss),
+        "encoder": {"name": str(learner.encoder.name), "version": learner.encoder.version},
         "clock": config.clock,
         "run_name": config.run_name,
         "head_items": len(learner.head),

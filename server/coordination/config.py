@@ -8,6 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
 
+from model.encoders import EncoderName, encoder_named
 from model.head import Basis
 from model.losses import Loss
 from model.schema import UserTower
@@ -41,6 +42,7 @@ class FederationConfig:
         minimum_cohort: fewest participants whose sum may be released.
         spent_mu2: what participants report to have spent on the ledger before this run.
         seed, noise_seed: for tests and simulation; a negative one means the system's entropy.
+        encoder: what makes features of the public catalogue.
         basis: the axes in which histories are compared.
         recency, prior, damping: where the user tower starts, see `model.spectral.Start`.
         loss, user_tower: what the gradient rounds minimise, and how a history becomes a user vector.
@@ -66,6 +68,7 @@ class FederationConfig:
     linkage: bool
     loss: Loss
     user_tower: UserTower
+    encoder: EncoderName
     basis: Basis
     recency: float
     prior: float
@@ -102,6 +105,9 @@ class FederationConfig:
                     f"{name.replace('_', '-')} is {getattr(self, name)}; it must be at least {low}"
                 )
 
+        encoder_named(
+            self.encoder
+        )  # refuses one whose package is missing, before anything is asked or charged
         for name in ("recency", "prior", "damping"):
             if not 0 <= getattr(self, name) < LARGEST_START:
                 raise ConfigError(
@@ -143,6 +149,7 @@ _KINDS: dict[str, Callable[[Any], object]] = {
     "Loss": Loss,
     "UserTower": UserTower,
     "Basis": Basis,
+    "EncoderName": EncoderName,
 }
 
 

@@ -13,6 +13,7 @@ from safetensors.numpy import save_file
 
 from model.catalogue import PublicItems
 from model.content_axes import content_axes
+from model.encoders import encoder_named
 from model.head import Head
 from model.spectral import GramBlock, Start, leading_basis
 from privacy.plan import Plan, Stage, Trust
@@ -49,6 +50,7 @@ class Federation:
             dim=config.dim,
             shoppers=config.shoppers,
             user_tower=config.user_tower,
+            encoder=encoder_named(config.encoder),
             begin=Start(recency=config.recency, prior=config.prior, damping=config.damping),
         )
 

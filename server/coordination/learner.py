@@ -9,7 +9,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from model.catalogue import PublicItems
-from model.content import CONTENT_FEATURES, item_features
+from model.encoders import Encoder, Hashed
 from model.gradient import ITEM_VECTORS
 from model.head import Head
 from model.schema import Schema, UserTower, Weights
@@ -35,11 +35,13 @@ class Learner:
         shoppers: int,
         user_tower: UserTower = UserTower.POOLING,
         begin: Start | None = None,
+        encoder: Encoder | None = None,
     ) -> None:
         """Start from public facts: the catalogue and the number of shoppers."""
-        self.features: sp.csr_matrix = item_features(catalogue.columns)
+        self.encoder = encoder or Hashed()
+        self.features: sp.csr_matrix = self.encoder.encode(catalogue.columns)
         self.schema = Schema(
-            items=len(catalogue), content_features=CONTENT_FEATURES, dim=dim, user_tower=user_tower
+            items=len(catalogue), content_features=self.encoder.columns, dim=dim, user_tower=user_tower
         )
         self.weights: Weights = self.schema.zeros()
         self.probabilities = np.full(len(catalogue), 1.0 / len(catalogue))

@@ -34,6 +34,7 @@ WORDS: dict[str, Any] = {
     "clock": "seconds",
     "spent-mu2": 0.0,
     "linkage": False,
+    "encoder": "hashed",
     "basis": "items",
     "recency": 0.5,
     "prior": 0.25,
