@@ -37,7 +37,7 @@ DOORS = {
 """Each foreign library, and the files that may import it."""
 
 CODE_CARRYING = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
-HEAVY = ("torch", "flwr", "opacus", "polars", "pandera")
+HEAVY = ("torch", "flwr", "opacus", "polars", "pandera", "numba")
 """What `fedrank --help` must not load."""
 
 MACHINE_PATHS = re.compile(r"(?<![\w.])/(?:work|root)/|(?<![\w.])/tmp/(?:lab)")
@@ -204,7 +204,8 @@ def test_the_search_for_package_indexes_finds_one(host: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [[], ["simulate"], ["serve"], ["rank"], ["data", "check"], ["privacy", "budget"]]
+    "words",
+    [[], ["simulate"], ["serve"], ["rank"], ["bench"], ["data", "check"], ["privacy", "budget"]],
 )
 def test_help_loads_no_heavy_library(words: list[str]) -> None:
     """`--help` of every command answers in a moment: what is heavy waits until it is used."""

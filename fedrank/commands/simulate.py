@@ -157,32 +157,9 @@ def simulate(
     as_json: Json = False,
 ) -> None:
     """Run a federated simulation and write a run folder: report, model, catalogue, encrypted events, ledger."""
-    settings = _settings(
-        data=data,
-        mapping=_mapping(data, mapping, column or []),
-        out=out,
-        ledger=ledger,
-        participants=participants,
-        trust=trust,
-        epsilon=epsilon,
-        delta=delta,
-        rounds=rounds,
-        split=split,
-        protocol=protocol,
-        curve=_curve(curve),
-        minimum_cohort=minimum_cohort,
-        devices_per_message=cohort_size,
-        dim=dim,
-        loss=loss,
-        user_tower=user_tower,
-        encoder=encoder,
-        basis=basis,
-        recency=recency,
-        prior=prior,
-        damping=damping,
-        seed=seed,
-        noise_seed=noise_seed,
-    )
+    words = dict(locals())
+    del words["plan"], words["as_json"]
+    settings = _settings(**words)
     found = _planned(settings) if plan else _run(settings)
     _tell(found, out, plan=plan, as_json=as_json)
 
@@ -211,8 +188,10 @@ def _planned(settings: ExperimentSettings) -> dict[str, Any]:
         return planned(settings, watch)
 
 
-def _settings(**words: Any) -> ExperimentSettings:
-    """Turn the command's words into the rooms' enums."""
+def _settings(
+    *, mapping: Path | None, column: list[str] | None, curve: str, cohort_size: int, **words: Any
+) -> ExperimentSettings:
+    """Turn the command's options, by their names, into settings with the rooms' enums."""
     from evaluation.protocol import Protocol
     from evaluation.settings import ExperimentSettings
     from evaluation.split import SplitKind
@@ -231,7 +210,12 @@ def _settings(**words: Any) -> ExperimentSettings:
     words["trust"] = TrustModel(words["trust"])
     words["protocol"] = Protocol(words["protocol"])
     words["split"] = None if words["split"] is None else SplitKind(words["split"])
-    return ExperimentSettings(**words)
+    return ExperimentSettings(
+        mapping=_mapping(words["data"], mapping, column or []),
+        curve=_curve(curve),
+        devices_per_message=cohort_size,
+        **words,
+    )
 
 
 def _mapping(data: Path | None, file: Path | None, columns: list[str]) -> Any:
