@@ -13,12 +13,15 @@ from numpy.typing import NDArray
 from run_words import config, device, public_items
 from scripted_grid import Answer, ScriptedGrid
 
+from model.content import ItemColumns
+from model.encoders import EncoderName
 from privacy.errors import BudgetExceeded
 from privacy.ledger import Ledger
 from privacy.ledger_records import Charge, ChargeState
 from privacy.plan import Stage
 from proto.federation import BASIS, DEVICES, PUBLIC, TASK, Task
-from server.coordination import budget, learner
+from server.coordination import budget
+from server.coordination import federation as rounds_of
 from server.coordination.aggregate import CohortTooSmall
 from server.coordination.budget import HOLDER, Account, open_account, plan_of
 from server.coordination.federation import Federation
@@ -32,9 +35,17 @@ Steps = list[str]
 @pytest.fixture(autouse=True)
 def small_content(monkeypatch: pytest.MonkeyPatch) -> None:
     """Four content features in place of thousands: what items look like is not the matter here."""
-    features = sp.csr_matrix(np.random.default_rng(0).random((ITEMS, 4)))
-    monkeypatch.setattr(learner, "CONTENT_FEATURES", 4)
-    monkeypatch.setattr(learner, "item_features", lambda _columns: features)
+    monkeypatch.setattr(rounds_of, "encoder_named", lambda _name: SmallEncoder())
+
+
+class SmallEncoder:
+    """An encoder of four random features."""
+
+    name, version, columns = EncoderName.HASHED, "small", 4
+
+    def encode(self, items: ItemColumns) -> sp.csr_matrix:
+        """Return the same features whatever the items are."""
+        return sp.csr_matrix(np.random.default_rng(0).random((len(items.titles), self.columns)))
 
 
 class RecordingLedger(Ledger):
