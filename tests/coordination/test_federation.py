@@ -176,7 +176,7 @@ def test_without_noise_the_second_gram_is_not_asked_for(tmp_path: Path) -> None:
 
 
 def test_participants_are_shown_the_directions_that_the_first_gram_led_to(tmp_path: Path) -> None:
-    """The basis is orthonormal, perpendicular to what is popular, and two fifths of the head wide."""
+    """The basis is orthonormal, perpendicular to what is popular, and half as wide as the head."""
     run, grid = federation(tmp_path, [device(ITEMS)] * 2)
     run.run()
     (shown, _) = (
@@ -185,8 +185,8 @@ def test_participants_are_shown_the_directions_that_the_first_gram_led_to(tmp_pa
         if Task.from_record(message.content.config_records[TASK]).stage == "subspace"
     )
     basis = shown[BASIS + DEVICES].numpy()
-    assert basis.shape == (ITEMS, 5) and basis.dtype == np.float32
-    np.testing.assert_allclose(basis.T @ basis, np.eye(5), atol=1e-5)
+    assert basis.shape == (ITEMS, 6) and basis.dtype == np.float32
+    np.testing.assert_allclose(basis.T @ basis, np.eye(6), atol=1e-5)
     np.testing.assert_allclose(run.learner.head.popular @ basis, 0.0, atol=1e-6)
     np.testing.assert_array_equal(shown["head"].numpy(), run.learner.head.items)
     np.testing.assert_array_equal(shown["popularity"].numpy(), run.learner.head.popularity)

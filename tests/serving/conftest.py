@@ -66,6 +66,7 @@ def weights() -> Weights:
     return {
         **drawn,
         "gain": np.ones(DIM, dtype=np.float32),
+        "rarity": np.full(1, 0.2, dtype=np.float32),
         "prior_scale": np.full(1, 0.1, dtype=np.float32),
     }
 
