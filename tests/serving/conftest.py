@@ -57,7 +57,7 @@ def catalogue() -> pl.DataFrame:
 
 @pytest.fixture(scope="session")
 def weights() -> Weights:
-    """Random parameters of the declared shapes."""
+    """Random parameters of the declared shapes; rarity and context as weak beside events as training leaves them."""
     schema = Schema(items=ITEMS, content_features=CONTENT_FEATURES, dim=DIM)
     generator = np.random.default_rng(7)
     drawn = {
@@ -66,6 +66,7 @@ def weights() -> Weights:
     return {
         **drawn,
         "gain": np.ones(DIM, dtype=np.float32),
+        "context": 0.3 * drawn["context"],
         "rarity": np.full(1, 0.2, dtype=np.float32),
         "prior_scale": np.full(1, 0.1, dtype=np.float32),
     }

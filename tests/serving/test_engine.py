@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from model.features import KINDS, Context, Histories, moments
+from model.features import HISTORY_LIMIT, KINDS, Context, Histories, moments
 from model.schema import Weights
 from model.two_tower import encode_users, score
 from server.errors import CatalogueError, CorruptVersion, NothingPromoted, UnknownItem, WrongModelVersion
@@ -75,7 +76,7 @@ def test_any_answer_has_known_items_none_twice_at_most_k_in_order(engine: Engine
     added = query.surface is Surface.CART
     distinct = {(event.item_id, event.kind) for event in known}
     distinct |= {(query.item_id, "add_to_cart")} if added else set()
-    assert ranking.dropped_history_events == len(known) + added - min(100, len(distinct))
+    assert ranking.dropped_history_events == len(known) + added - min(HISTORY_LIMIT, len(distinct))
     if query.surface is Surface.HOME and query.exclude_seen:
         assert not {event.item_id for event in known if event.kind == "purchase"} & set(names)
     if query.surface in (Surface.HOME, Surface.NEW_ARRIVALS, Surface.PROMOTION) and not query.exclude_seen:
@@ -145,8 +146,12 @@ def test_home_orders_by_the_two_towers_and_leaves_out_purchases(
     assert ranking.model_version == snapshot.version
 
 
-def test_a_purchase_older_than_what_the_tower_reads_is_still_left_out(engine: Engine) -> None:
-    """The newest 100 events make the profile; the whole given history says what was bought."""
+def test_a_purchase_older_than_what_the_tower_reads_is_still_left_out(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The newest events, here 100, make the profile; the whole given history says what was bought."""
+    monkeypatch.setattr(Histories, "recent", partialmethod(Histories.recent, limit=100))
+    monkeypatch.setattr("server.serving.engine.HISTORY_LIMIT", 100)
     events = [*bought(5), *bought(*range(55), kind="view"), *bought(*range(55), kind="rating")]
     events = [replace(event, time=NOW - 200 + place) for place, event in enumerate(events)]
     ranking = rank(engine.snapshot, replace(HOME, k=60, history=events))
@@ -219,10 +224,10 @@ def test_an_embedding_gives_the_list_of_the_history_it_was_made_from(engine: Eng
 def test_the_reason_says_what_the_shopper_did_and_names_the_item(
     engine: Engine, kind: str, words: str
 ) -> None:
-    """With one event there is only one possible cause; an item without title goes by its id."""
+    """With one event there is only one possible cause, but of itself; an item without title goes by its id."""
     for cause, name in ((16, "dark coffee 16"), (19, "item-19")):
         ranking = rank(engine.snapshot, replace(HOME, history=bought(cause, kind=kind)))
-        top = ranking.items[0].reason
+        top = next(item.reason for item in ranking.items if item.item_id != f"item-{cause}")
         assert (top.kind, top.item_id) == (ReasonKind.HISTORY, f"item-{cause}")
         assert words in top.text
         assert name in top.text
