@@ -9,7 +9,7 @@ export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION := 1
 export RAY_USAGE_STATS_ENABLED := 0
 export OPENBLAS_NUM_THREADS := 1
 
-.PHONY: install install-dev demo test check clean
+.PHONY: install install-dev install-bench demo test check clean
 
 install: $(VENV)/installed
 
@@ -30,6 +30,10 @@ $(VENV)/installed-dev: $(VENV)/installed
 	@echo "installing what the tests need (about a minute)"
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[dev,simulation]'
 	@touch $@
+
+# What `fedrank bench` uses beyond that: another simulator beside ours, and the multilingual encoder.
+install-bench: install-dev
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[bench,text]'
 
 demo: install
 	$(BIN)/python deploy/demo.py --run $(RUN)
