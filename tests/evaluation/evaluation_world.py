@@ -6,11 +6,32 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 import polars as pl
+import pytest
+import scipy.sparse as sp
 
+from model.content import ItemColumns
+from model.encoders import EncoderName
 from simulation.data.dataset import Clock, Dataset
 
 Row = tuple[str, str, str, int | None]
 _SCHEMA = {"user_id": pl.String, "item_id": pl.String, "kind": pl.String, "timestamp": pl.Int64}
+
+
+class Alternating:
+    """A content encoder of two features that tell nothing: the catalogue's items have them in turn."""
+
+    name, version, columns = EncoderName.HASHED, "alternating", 2
+
+    def encode(self, items: ItemColumns) -> sp.csr_matrix:
+        """Return (items, 2) ones and zeros."""
+        return sp.csr_matrix(np.eye(2, dtype=np.float32)[np.arange(len(items.titles)) % 2])
+
+
+def without_content(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put two content features in place of thousands: what items look like is not the matter of a test."""
+    monkeypatch.setattr("server.coordination.learner.Hashed", Alternating)
+    for place in ("server.coordination.federation", "evaluation.experiment"):
+        monkeypatch.setattr(f"{place}.encoder_named", lambda _name: Alternating())
 
 
 def events(rows: Iterable[Row]) -> pl.DataFrame:

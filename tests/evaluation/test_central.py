@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from evaluation_world import random_dataset
+from evaluation_world import random_dataset, without_content
 
 from evaluation import central
 from evaluation.baselines import popularity
@@ -25,9 +25,8 @@ DIM = 8
 
 @pytest.fixture(autouse=True)
 def few_content_features(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two content features in place of thousands: what items look like is not the matter here."""
-    monkeypatch.setattr(learner, "CONTENT_FEATURES", 2)
-    monkeypatch.setattr(learner, "item_features", lambda columns: features(len(columns.titles)))
+    """Two content features in place of thousands."""
+    without_content(monkeypatch)
 
 
 def features(items: int) -> sp.csr_matrix:

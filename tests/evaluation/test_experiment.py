@@ -11,20 +11,17 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-import scipy.sparse as sp
+from evaluation_world import without_content
 
 from client.store import EventStore
-from evaluation import experiment as module
 from evaluation.experiment import FEDERATED, PRIVATE, Experiment, finite, measured
 from evaluation.protocol import Protocol
 from evaluation.report_contract import validate
 from evaluation.settings import ExperimentSettings, Watch, config_hash
 from evaluation.simulate import simulate
-from model.content import ItemColumns
 from privacy.keyring import Keyring
 from privacy.ledger import Ledger
 from privacy.plan import Trust
-from server.coordination import learner
 from server.coordination.config import Participants
 from server.registry import Registry
 from simulation.errors import TooFewParticipants
@@ -35,14 +32,8 @@ FEATURES = 2
 
 @pytest.fixture(autouse=True)
 def few_content_features(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two content features in place of thousands: what items look like is not the matter here."""
-
-    def features(columns: ItemColumns) -> sp.csr_matrix:
-        return sp.csr_matrix(np.eye(FEATURES)[np.arange(len(columns.titles)) % FEATURES])
-
-    monkeypatch.setattr(learner, "CONTENT_FEATURES", FEATURES)
-    monkeypatch.setattr(learner, "item_features", features)
-    monkeypatch.setattr(module, "item_features", features)
+    """Two content features in place of thousands."""
+    without_content(monkeypatch)
 
 
 @pytest.fixture(scope="module")

@@ -8,16 +8,13 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 import pytest
-import scipy.sparse as sp
+from evaluation_world import without_content
 
 from evaluation.split import SplitKind, split
 from evaluation.trials import population_of, replies, trial
-from model.content import ItemColumns
 from privacy.plan import Trust
-from server.coordination import learner
 from server.coordination.config import Participants
 from simulation.data.dataset import EVENT_SCHEMA, ITEM_SCHEMA, Clock, Dataset
 from simulation.federated import FederationSettings, nodes_of
@@ -28,13 +25,8 @@ SHOPPERS, ITEMS, MERCHANTS, STEPS = 30, 20, 3, 6
 
 @pytest.fixture(autouse=True)
 def few_content_features(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two content features in place of thousands: what items look like is not the matter here."""
-
-    def features(columns: ItemColumns) -> sp.csr_matrix:
-        return sp.csr_matrix(np.eye(2)[np.arange(len(columns.titles)) % 2])
-
-    monkeypatch.setattr(learner, "CONTENT_FEATURES", 2)
-    monkeypatch.setattr(learner, "item_features", features)
+    """Two content features in place of thousands."""
+    without_content(monkeypatch)
 
 
 @pytest.fixture(autouse=True)

@@ -8,8 +8,12 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pytest
+import scipy.sparse as sp
 
 from model.catalogue import PublicItems, read_public_items
+from model.content import ItemColumns
+from model.encoders import EncoderName
 from privacy.plan import Trust
 from server.coordination.config import Participants
 from server.registry import ModelVersion
@@ -21,6 +25,23 @@ SHOPPERS, ITEMS, MERCHANTS, TASTES = 120, 60, 4, 5
 START = 1_700_000_000
 DAY = 86_400
 WORDS = ("tea", "lamp", "garden", "kitchen", "paper")
+
+
+class ByTaste:
+    """A content encoder of one feature per taste in place of thousands, whose ridge regression takes most time."""
+
+    name, version, columns = EncoderName.HASHED, "by taste", TASTES
+
+    def encode(self, items: ItemColumns) -> sp.csr_matrix:
+        """Return (items, TASTES) ones and zeros."""
+        tastes = np.unique([str(category) for category in items.categories], return_inverse=True)[1]
+        return sp.csr_matrix(np.eye(TASTES)[tastes])
+
+
+def with_few_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let learners and federations read the catalogue by taste alone."""
+    monkeypatch.setattr("server.coordination.learner.Hashed", ByTaste)
+    monkeypatch.setattr("server.coordination.federation.encoder_named", lambda _name: ByTaste())
 
 
 def items() -> pl.DataFrame:

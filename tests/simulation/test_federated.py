@@ -9,19 +9,25 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-import scipy.sparse as sp
-from federation_world import SHOPPERS, catalogue, events, place, population, settings, trained
+from federation_world import (
+    SHOPPERS,
+    catalogue,
+    events,
+    place,
+    population,
+    settings,
+    trained,
+    with_few_features,
+)
 from federation_world import items as all_items
 
 from client.app import app as client_app
-from model.content import ItemColumns
 from model.losses import Loss
 from model.schema import UserTower
 from privacy.accountant import BudgetError
 from privacy.ledger import Ledger
 from privacy.ledger_records import ChargeState
 from privacy.plan import Stage, Trust
-from server.coordination import learner
 from server.coordination.aggregate import CohortTooSmall
 from server.coordination.app import app as server_app
 from server.coordination.budget import HOLDER
@@ -36,14 +42,8 @@ KINDS = list(Participants)
 
 @pytest.fixture(autouse=True)
 def few_content_features(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Five content features in place of thousands: their ridge regression would take most of the time."""
-
-    def features(columns: ItemColumns) -> sp.csr_matrix:
-        tastes = np.unique([str(category) for category in columns.categories], return_inverse=True)[1]
-        return sp.csr_matrix(np.eye(5)[tastes])
-
-    monkeypatch.setattr(learner, "CONTENT_FEATURES", 5)
-    monkeypatch.setattr(learner, "item_features", features)
+    """Five content features in place of thousands."""
+    with_few_features(monkeypatch)
 
 
 def assert_same(left: ModelVersion, right: ModelVersion, tolerance: float) -> None:

@@ -6,16 +6,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import scipy.sparse as sp
-from federation_world import MERCHANTS, TASTES, events, items, place, population, settings, trained
+from federation_world import (
+    MERCHANTS,
+    events,
+    items,
+    place,
+    population,
+    settings,
+    trained,
+    with_few_features,
+)
 from numpy.typing import NDArray
 
-from model.content import ItemColumns
 from model.head import DAMPING, Basis
 from model.spectral import SUBSPACE, GramBlock
 from privacy.ledger import Ledger
 from privacy.plan import Stage, Trust
-from server.coordination import budget, learner
+from server.coordination import budget
 from server.coordination.budget import HOLDER
 from server.coordination.config import Participants
 from server.coordination.learner import Learner
@@ -26,14 +33,8 @@ Blocks = list[list[GramBlock]]
 
 @pytest.fixture(autouse=True)
 def few_content_features(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Five content features in place of thousands: their ridge regression would take most of the time."""
-
-    def features(columns: ItemColumns) -> sp.csr_matrix:
-        tastes = np.unique([str(category) for category in columns.categories], return_inverse=True)[1]
-        return sp.csr_matrix(np.eye(TASTES)[tastes])
-
-    monkeypatch.setattr(learner, "CONTENT_FEATURES", TASTES)
-    monkeypatch.setattr(learner, "item_features", features)
+    """Five content features in place of thousands."""
+    with_few_features(monkeypatch)
 
 
 @pytest.fixture
