@@ -19,6 +19,7 @@ from evaluation.protocol import evaluate
 from evaluation.split import Split, validation
 from evaluation.towers import has_clock, pooled_shoppers, tower_scorer
 from model.catalogue import PublicItems
+from model.encoders import Encoder
 from model.gradient import ITEM_VECTORS, cohort_gradient
 from model.sampling import draw_examples
 from model.schema import Weights
@@ -43,16 +44,23 @@ class Recipe:
     steps: int
 
 
-def central_twin(split: Split, catalogue: PublicItems, dim: int, seed: int) -> Weights:
-    """Return the weights of the twin, trained on all of train with the recipe that validation chose."""
-    recipe = _chosen_recipe(validation(split, seed=seed), catalogue, dim, seed)
-    learner, shoppers = _start(split, catalogue, dim)
+def central_twin(
+    split: Split, catalogue: PublicItems, dim: int, seed: int, encoder: Encoder | None = None
+) -> Weights:
+    """Return the weights of the twin, trained on all of train with the recipe that validation chose.
+
+    `encoder` makes the features of the catalogue, as in `Learner`; the twin is to be judged with the same ones.
+    """
+    recipe = _chosen_recipe(validation(split, seed=seed), catalogue, dim, seed, encoder)
+    learner, shoppers = _start(split, catalogue, dim, encoder)
     return _after(learner, shoppers, split, recipe, seed)
 
 
-def _chosen_recipe(cut: Split, catalogue: PublicItems, dim: int, seed: int) -> Recipe:
+def _chosen_recipe(
+    cut: Split, catalogue: PublicItems, dim: int, seed: int, encoder: Encoder | None
+) -> Recipe:
     """Return the recipe with the best validation NDCG@10."""
-    learner, shoppers = _start(cut, catalogue, dim)
+    learner, shoppers = _start(cut, catalogue, dim, encoder)
     found: list[tuple[float, Recipe]] = []
     for with_items in (False, True):
         for step, weights in _training(learner, shoppers, cut, with_items, seed):
@@ -69,10 +77,12 @@ def _after(learner: Learner, shoppers: Shoppers, split: Split, recipe: Recipe, s
     return next(weights for step, weights in trained if step == recipe.steps)
 
 
-def _start(split: Split, catalogue: PublicItems, dim: int) -> tuple[Learner, Shoppers]:
+def _start(
+    split: Split, catalogue: PublicItems, dim: int, encoder: Encoder | None
+) -> tuple[Learner, Shoppers]:
     """Return a learner at the spectral start from exact statistics, and the pooled shoppers."""
     shoppers, items = pooled_shoppers(split), len(catalogue)
-    learner = Learner(catalogue, dim=dim, shoppers=len(shoppers))
+    learner = Learner(catalogue, dim=dim, shoppers=len(shoppers), encoder=encoder)
     learner.learn_counts(count_share(shoppers, items, 1.0), 0.0, 0.0, [np.arange(items)])
     upper = gram_share(HeadHistories.of(shoppers, learner.head, items), 1.0)
     strength = learner.head.popular_strength(len(shoppers))

@@ -27,7 +27,7 @@ from evaluation.split import Split, choose, split
 from evaluation.towers import tower_scorer
 from evaluation.trials import replies, trial
 from model.catalogue import PublicItems, read_public_items
-from model.encoders import encoder_named
+from model.encoders import Encoder, encoder_named
 from privacy.ledger import Ledger
 from privacy.mechanism import SeededNoise, SystemNoise
 from privacy.plan import Plan, Trust
@@ -101,9 +101,14 @@ class Experiment:
         )
 
     @cached_property
+    def encoder(self) -> Encoder:
+        """What makes features of the catalogue, for every model alike."""
+        return encoder_named(self.settings.encoder)
+
+    @cached_property
     def features(self) -> sp.csr_matrix:
         """The public item features, made once for all models and rounds that are judged."""
-        return encoder_named(self.settings.encoder).encode(self.catalogue.columns)
+        return self.encoder.encode(self.catalogue.columns)
 
     def release(self) -> Released:
         """Train and promote the model that leaves the run, charged to the shoppers' accounts."""
@@ -163,7 +168,7 @@ class Experiment:
         seed = self.settings.seed
         fits = {"ials": ials, "item_neighbours": item_neighbours, "popularity": popularity}
         self.watch.begin("fitting the central twin and the baselines", 1 + len(fits))
-        weights = central_twin(self.split, self.catalogue, self.settings.dim, seed)
+        weights = central_twin(self.split, self.catalogue, self.settings.dim, seed, self.encoder)
         scorers = {CENTRAL: tower_scorer(weights, self.features, self.split)}
         self.watch.step()
         for name, fit in fits.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
@@ -17,14 +18,19 @@ Row = tuple[str, str, str, int | None]
 _SCHEMA = {"user_id": pl.String, "item_id": pl.String, "kind": pl.String, "timestamp": pl.Int64}
 
 
+@dataclass(frozen=True)
 class Alternating:
-    """A content encoder of two features that tell nothing: the catalogue's items have them in turn."""
+    """A content encoder of few features that tell nothing: the catalogue's items have them in turn."""
 
-    name, version, columns = EncoderName.HASHED, "alternating", 2
+    columns: int = 2
+    name: EncoderName = EncoderName.HASHED
+    version: str = "alternating"
 
     def encode(self, items: ItemColumns) -> sp.csr_matrix:
-        """Return (items, 2) ones and zeros."""
-        return sp.csr_matrix(np.eye(2, dtype=np.float32)[np.arange(len(items.titles)) % 2])
+        """Return (items, columns) ones and zeros."""
+        return sp.csr_matrix(
+            np.eye(self.columns, dtype=np.float32)[np.arange(len(items.titles)) % self.columns]
+        )
 
 
 def without_content(monkeypatch: pytest.MonkeyPatch) -> None:

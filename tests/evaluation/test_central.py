@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from evaluation_world import random_dataset, without_content
+from evaluation_world import Alternating, random_dataset, without_content
 
 from evaluation import central
 from evaluation.baselines import popularity
@@ -65,6 +65,15 @@ def test_one_seed_gives_one_twin_and_the_test_is_never_looked_at(cut: Split) -> 
     second = central_twin(other, catalogue(cut), DIM, 0)
     for name, value in first.items():
         np.testing.assert_array_equal(second[name], value)
+
+
+def test_the_twin_reads_the_catalogue_with_the_encoder_that_it_is_given(cut: Split) -> None:
+    """It can then be judged with the features of the run, however many these are."""
+    encoder, items = Alternating(columns=3), catalogue(cut)
+    weights = central_twin(cut, items, DIM, 0, encoder)
+    assert weights["content"].shape == (3, DIM)
+    twin = tower_scorer(weights, encoder.encode(items.columns), cut)
+    assert evaluate("twin", twin, cut, ks=(10,)).mean("ndcg@10") > 0
 
 
 def test_the_recipe_is_chosen_on_a_validation_cut_of_train(
