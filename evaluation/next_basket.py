@@ -1,7 +1,8 @@
-"""The next basket: every shopper's last moment with a purchase is held out, and whatever is in it counts.
+"""The next basket: every shopper's last moment with a purchase is held out, and whatever is wanted in it counts.
 
 A shop's customers buy again what they bought before, so repeated items are wanted and nothing is masked, unlike in
-the cuts that ask for new items. Shoppers with one moment only stay in train and are not judged.
+the cuts that ask for new items. Shoppers with one moment only stay in train and are not judged. What is not wanted
+from a shopper's last basket on, such as a return, is in neither part.
 """
 
 from __future__ import annotations
@@ -31,11 +32,12 @@ def next_basket(dataset: Dataset) -> Split:
     held_out = (pl.col("timestamp") >= pl.col(_LAST)) & (pl.col(_LAST) > pl.col(_FIRST))
     columns = dataset.events.columns
     inside = held_out.fill_null(value=False)
+    wanted = pl.col("kind").is_in(POSITIVE_KINDS)
     cut = split(
         replace(
             dataset,
             events=marked.filter(~inside).select(columns),
-            given_test=marked.filter(inside).select(columns),
+            given_test=marked.filter(inside & wanted).select(columns),
         ),
         SplitKind.GIVEN,
     )

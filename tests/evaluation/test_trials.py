@@ -8,12 +8,13 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 from evaluation_world import without_content
 
 from evaluation.split import SplitKind, split
-from evaluation.trials import population_of, replies, trial
+from evaluation.trials import population_of, replies, trial, trial_by_round
 from privacy.plan import Trust
 from server.coordination.config import Participants
 from simulation.data.dataset import EVENT_SCHEMA, ITEM_SCHEMA, Clock, Dataset
@@ -126,6 +127,22 @@ def test_as_many_replies_come_as_were_announced(devices: Population, trust: Trus
     trial(devices, wanted, lambda: come.append(1))
     assert nodes_of(devices, wanted) == 4
     assert len(come) == replies(devices, wanted) == 4 * rounds
+
+
+@pytest.mark.parametrize(("trust", "rounds"), [(Trust.CENTRAL, 4), (Trust.NONE, 3)])
+def test_a_trial_shows_the_model_after_every_round_but_the_counts(
+    devices: Population, scratch: Path, trust: Trust, rounds: int
+) -> None:
+    """After each Gram and each gradient; the last is what a run would release, bit by bit."""
+    before = sorted(scratch.rglob("*"))
+    shown = trial_by_round(devices, settings(trust=trust))
+    assert len(shown) == rounds - 1
+    released = trial(devices, settings(trust=trust)).weights
+    assert shown[-1].keys() == released.keys()
+    for name, value in released.items():
+        np.testing.assert_array_equal(shown[-1][name], value)
+    assert any((shown[-2][name] != value).any() for name, value in released.items())
+    assert sorted(scratch.rglob("*")) == before
 
 
 def test_merchants_have_trials_too() -> None:
