@@ -62,7 +62,7 @@ def _samplers(rows: Sequence[SamplerRow]) -> str:
     lines = [
         "## ml-100k, last item, under both rules for training negatives\n",
         "`published`: negatives are drawn from all items but all of the shopper's, the held-out one too, so that it",
-        "is never a negative in training and the 99 others are. `leak_free`: only train items are excluded.\n",
+        "is never a negative in training and the 99 others are. `leak-free`: only train items are excluded.\n",
         "| model | negatives in training | HR@10 | NDCG@10 |",
         "|---|---|---|---|",
     ]
