@@ -75,6 +75,7 @@ class Task:
 
 PLAIN = Recipe(recency=0.0, prior=0.0)
 RECENT = Recipe(recency=1.0, prior=0.0)
+BASKET = Recipe(prior=0.0, damping=0.3)
 BY_CONTENT = Recipe(basis=Basis.CONTENT, recency=1.0, prior=0.0)
 
 TASKS: tuple[Task, ...] = (
@@ -91,8 +92,10 @@ TASKS: tuple[Task, ...] = (
                 targets={"recall@20": 0.285, "ndcg@20": 0.272},
             ),
             Condition(epsilon=8.0, recipe=PLAIN, targets={"recall@20": 0.250}),
-            Condition(epsilon=3.0, recipe=Recipe(recency=0.0), targets={"recall@20": 0.225}),
-            Condition(epsilon=1.0, recipe=Recipe(recency=0.0, prior=0.5), targets={"recall@20": 0.188}),
+            Condition(epsilon=3.0, recipe=Recipe(recency=0.0, damping=0.3), targets={"recall@20": 0.225}),
+            Condition(
+                epsilon=1.0, recipe=Recipe(recency=0.0, prior=0.5, damping=0.3), targets={"recall@20": 0.188}
+            ),
         ),
     ),
     Task(
@@ -151,6 +154,6 @@ TASKS: tuple[Task, ...] = (
         metrics=("recall@20", "ndcg@10"),
         linear=False,
         central=True,
-        conditions=(Condition(epsilon=None, recipe=Recipe()), Condition(epsilon=8.0, recipe=Recipe())),
+        conditions=(Condition(epsilon=None, recipe=BASKET), Condition(epsilon=8.0, recipe=BASKET)),
     ),
 )
