@@ -69,7 +69,7 @@ def test_a_small_catalogue_has_fewer_axes_than_asked_for(items: int, columns: in
 @pytest.mark.parametrize(
     ("made", "words"),
     [
-        (sp.csr_matrix((6, 4), dtype=np.float32), "no content"),
+        (sp.csr_matrix(np.zeros((6, 4), dtype=np.float32)), "no content"),
         (features(1, 8), "one item"),
         (features(6, 1), "one feature"),
         (sp.csr_matrix(np.ones((6, 4), dtype=np.float32)), "all items alike, and equally popular"),
