@@ -79,7 +79,9 @@ def test_the_attention_tower_has_one_parameter_more_and_is_known_by_it() -> None
     wide = Schema(items=5, content_features=7, dim=3, user_tower=UserTower.ATTENTION)
     weights = wide.zeros()
     assert set(weights) - set(SCHEMA.zeros()) == {"attention"} and weights["attention"].shape == (3,)
-    assert user_tower_of(weights) is UserTower.ATTENTION and user_tower_of(SCHEMA.zeros()) is UserTower.POOLING
+    assert (
+        user_tower_of(weights) is UserTower.ATTENTION and user_tower_of(SCHEMA.zeros()) is UserTower.POOLING
+    )
     check(weights, wide)
     with pytest.raises(ShapeError, match="attention"):
         check(weights, SCHEMA)
