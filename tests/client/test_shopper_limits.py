@@ -17,7 +17,7 @@ from client.contribution import HeadHistories, count_share, gram_share
 from client.shoppers import _arrays, load_shoppers
 from client.store import EventStore
 from client.store_reading import empty_columns
-from model.features import Histories
+from model.features import HISTORY_LIMIT, Histories
 from model.head import Head
 from privacy.keyring import Keyring
 from privacy.pseudonyms import Pseudonymiser
@@ -119,4 +119,4 @@ def test_the_share_of_a_shopper_with_endless_events_has_the_length_of_anybody_el
         assert np.linalg.norm(count_share(shopper, 500, 1.5)) == pytest.approx(1.5)
         histories_in_head = HeadHistories.of(shopper, head, 500)
         assert np.linalg.norm(gram_share(histories_in_head, 1.5)) == pytest.approx(1.5)
-        assert len(histories.recent().items) <= 100
+        assert len(histories.recent().items) <= HISTORY_LIMIT

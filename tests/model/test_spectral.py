@@ -218,20 +218,20 @@ def test_directions_inside_a_basis_are_directions_of_the_head() -> None:
     """A Gram of k coordinates leads to (m, count) directions within its basis; it may use up all k."""
     random = np.random.default_rng(7)
     basis = leading_basis(skewed(random, np.diag(random.random(10))))
-    gram = np.diag([1.0, 5.0, 3.0, 2.0])
+    gram = np.diag([1.0, 5.0, 3.0, 2.0, 4.0])
     inside = skewed(random, gram, basis)
     values, directions = inside.leading(9)
-    np.testing.assert_allclose(values, [5.0, 3.0, 2.0, 1.0])
-    np.testing.assert_allclose(np.abs(basis.T @ directions), np.eye(4)[:, [1, 2, 3, 0]], atol=1e-6)
+    np.testing.assert_allclose(values, [5.0, 4.0, 3.0, 2.0, 1.0])
+    np.testing.assert_allclose(np.abs(basis.T @ directions), np.eye(5)[:, [1, 4, 2, 3, 0]], atol=1e-6)
     assert inside.edge == 0.0
 
 
-def test_a_second_release_looks_into_the_strongest_two_fifths() -> None:
+def test_a_second_release_looks_into_the_stronger_half() -> None:
     """The basis spans the strongest directions of the first Gram, perpendicular to q, as many as SUBSPACE says."""
-    strengths = [9.0, 8.0, 7.0, 6.0]
+    strengths = [9.0, 8.0, 7.0, 6.0, 5.0]
     gram, directions = low_rank(np.random.default_rng(8), 10, strengths)
     basis = leading_basis(block(gram))
-    assert basis.shape == (10, 4) and SUBSPACE == 0.4
+    assert basis.shape == (10, 5) and SUBSPACE == 0.5
     assert basis.dtype == np.float32
     np.testing.assert_allclose(basis @ basis.T, directions @ directions.T, atol=1e-5)
     assert leading_basis(block(np.ones((1, 1)))).shape == (1, 0)
