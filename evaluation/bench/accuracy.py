@@ -31,7 +31,7 @@ BASKET_SHARE = 0.9
 
 
 def run(*, quick: bool, watch: Watch) -> list[Row]:
-    """Judge every task whose data are here; the whole bench also writes docs/results.md.
+    """Judge every task whose data are here; the whole bench with all data also writes docs/results.md.
 
     Raises:
         SettingsError: no data set is here.
@@ -63,7 +63,7 @@ def _more(tasks: list[Task], judged: list[Judged], watch: Watch) -> list[Row]:
     for task in ablated:
         parts[task.name] = (task.metrics[0], ablation(task, SEEDS[:ABLATION_SEEDS]))
         watch.step()
-    if PAGE.parent.is_dir():
+    if PAGE.parent.is_dir() and len(tasks) == len(TASKS):
         found = Everything(judged=judged, cold=cold, samplers=samplers, ablations=parts)
         PAGE.write_text(page(found, hash_of(tasks), len(SEEDS)), encoding="utf-8")
     return [] if cold is None else cold_rows(cold)
