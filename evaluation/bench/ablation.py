@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
+import scipy.sparse as sp
 
 from evaluation.bench.judging import federation_of, read
 from evaluation.bench.recipes import Condition, Recipe, Task
@@ -17,6 +19,8 @@ from model.catalogue import read_public_items
 from model.content import item_features
 from model.head import Basis
 from model.schema import Weights
+from simulation.data.dataset import Dataset
+from simulation.population import Population
 
 GRADIENT_ROUNDS = 12
 ITEMS_FIRST = "items: after counts and the first Gram"
@@ -29,7 +33,9 @@ class Contribution:
     """One line of the ablation table.
 
     Attributes:
-        values: mean of the task's first metric over seeds, and its standard deviation over them.
+        words: what was changed, or the stage after which the model was judged.
+        value: mean of the task's first metric over seeds.
+        spread: its standard deviation over seeds.
     """
 
     words: str
@@ -46,7 +52,7 @@ def ablation(task: Task, seeds: Sequence[int]) -> list[Contribution]:
     items = replace(private.recipe, basis=Basis.ITEMS)
     content = replace(private.recipe, basis=Basis.CONTENT)
     lines: dict[str, list[float]] = {}
-    with _Bench(task, private) as bench:
+    with _bench(task, private) as bench:
         for seed in seeds:
             first, both = bench.by_round(items, seed)
             lines.setdefault(ITEMS_FIRST, []).append(first)
@@ -68,33 +74,38 @@ def _variants(recipe: Recipe) -> dict[str, Recipe]:
     }
 
 
-class _Bench:
+@contextmanager
+def _bench(task: Task, condition: Condition) -> Iterator[_Bench]:
     """A task's population, for as long as its variants are trained."""
+    dataset, cut = read(task)
+    with population_of(cut, dataset.items) as population:
+        features = item_features(read_public_items(population.folder / "catalogue.parquet").columns)
+        yield _Bench(
+            task=task, condition=condition, dataset=dataset, cut=cut, population=population, features=features
+        )
 
-    def __init__(self, task: Task, condition: Condition) -> None:
-        self._task, self._condition = task, condition
-        self._dataset, self._cut = read(task)
-        self._held = population_of(self._cut, self._dataset.items)
 
-    def __enter__(self) -> _Bench:
-        self._population = self._held.__enter__()
-        columns = read_public_items(self._population.folder / "catalogue.parquet").columns
-        self._features = item_features(columns)
-        return self
+@dataclass(frozen=True, kw_only=True)
+class _Bench:
+    """Trains and judges one variant after the other on one population."""
 
-    def __exit__(self, *error: object) -> None:
-        self._held.__exit__(None, None, None)
+    task: Task
+    condition: Condition
+    dataset: Dataset
+    cut: Split
+    population: Population
+    features: sp.csr_matrix
 
     def by_round(self, recipe: Recipe, seed: int) -> list[float]:
         """Return the metric after each round that left a model."""
-        condition = replace(self._condition, recipe=recipe)
-        federation = federation_of(self._task, condition, self._dataset, self._cut, seed)
-        return [self._value(weights, self._cut) for weights in trial_by_round(self._population, federation)]
+        condition = replace(self.condition, recipe=recipe)
+        federation = federation_of(self.task, condition, self.dataset, self.cut, seed)
+        return [self._value(weights, self.cut) for weights in trial_by_round(self.population, federation)]
 
     def last(self, recipe: Recipe, seed: int) -> float:
         """Return the metric of the model that a run ends with."""
         return self.by_round(recipe, seed)[-1]
 
     def _value(self, weights: Weights, cut: Split) -> float:
-        scorer = tower_scorer(weights, self._features, cut)
-        return evaluate("ablation", scorer, cut, ks=(10, 20)).mean(self._task.metrics[0])
+        scorer = tower_scorer(weights, self.features, cut)
+        return evaluate("ablation", scorer, cut, ks=(10, 20)).mean(self.task.metrics[0])

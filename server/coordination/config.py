@@ -105,9 +105,7 @@ class FederationConfig:
                     f"{name.replace('_', '-')} is {getattr(self, name)}; it must be at least {low}"
                 )
 
-        encoder_named(
-            self.encoder
-        )  # refuses one whose package is missing, before anything is asked or charged
+        encoder_named(self.encoder)  # an encoder whose package is missing is refused before any charge
         for name in ("recency", "prior", "damping"):
             if not 0 <= getattr(self, name) < LARGEST_START:
                 raise ConfigError(
