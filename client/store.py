@@ -19,7 +19,7 @@ from client.events import Columns, Event
 from client.store_envelopes import new_key_check, passes_key_check
 from client.store_reading import empty_columns, extend, fetch_rows, list_shoppers, open_rows
 from client.store_writing import PAGE_SHOPPERS, insert_events, insert_or_skip, pages
-from privacy.database import drop_deleted_bytes, open_engine, prepare, reading, writing
+from privacy.database import drop_deleted_bytes, open_engine, prepare_part, reading, writing
 from privacy.errors import DatabaseError
 from privacy.keyring import HolderKeys, Keyring
 from privacy.pseudonyms import check_pseudonyms
@@ -44,7 +44,7 @@ class EventStore:
         keys = keyring.holder(holder)
         with _translated():
             engine = open_engine(url)
-            prepare(engine, tables.meta, tables.PART, tables.SCHEMA_VERSION)
+            prepare_part(engine, tables.meta, tables.PART, tables.SCHEMA_VERSION)
         store = cls(engine, keys)
         store._check_keys()
         return store

@@ -24,6 +24,22 @@ class NewerSchema(DatabaseError):
     """The database was written by a newer version of fedrank than this one."""
 
 
+class OlderSchema(DatabaseError):
+    """The database's tables are those of an older revision and have to be migrated first."""
+
+
+class UnknownSchema(DatabaseError):
+    """The database has tables of our names that no known revision made."""
+
+
+class WouldLoseRows(DatabaseError):
+    """A migration to an older revision would delete rows, and nobody allowed it."""
+
+
+class StorageFull(DatabaseError):
+    """There is no space left for what should be stored; nothing of it was kept, and reading goes on."""
+
+
 class DatabaseMissing(DatabaseError):
     """The database that should already exist does not."""
 
@@ -46,3 +62,23 @@ class LedgerConflict(LedgerError):
 
 class UnknownCharge(LedgerError):
     """A release was committed that had never been reserved."""
+
+
+class AnonymityError(PrivacyError):
+    """Figures about shoppers may not leave in the clear as they are."""
+
+
+class TooFewShoppers(AnonymityError):
+    """Figures are about fewer shoppers than may leave in the clear, or about one of them above all."""
+
+
+class TooFine(AnonymityError):
+    """A time, a place or a window of time is finer than what may leave in the clear."""
+
+
+class WindowOverlaps(AnonymityError):
+    """A series was already published for some days of the window."""
+
+
+class NotNoised(AnonymityError):
+    """Figures name a release that the ledger does not hold as committed with noise."""

@@ -17,7 +17,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, func, literal, select,
 from sqlalchemy.dialects import postgresql, sqlite
 
 from privacy import ledger_schema as tables
-from privacy.database import open_engine, prepare, reading, text_set, writing
+from privacy.database import open_engine, prepare_part, reading, text_set, writing
 from privacy.errors import BudgetExceeded, LedgerConflict, LedgerError, UnknownCharge
 from privacy.ledger_records import Charge, ChargeRecord, ChargeState, HolderStatement, check_amount
 from privacy.pseudonyms import check_pseudonyms
@@ -65,7 +65,7 @@ class Ledger:
         """
         engine = open_engine(url, create=create)
         facts = {"id": uuid.uuid4().hex}
-        prepare(engine, tables.meta, tables.PART, tables.SCHEMA_VERSION, create=create, facts=facts)
+        prepare_part(engine, tables.meta, tables.PART, tables.SCHEMA_VERSION, create=create, facts=facts)
         return cls(engine, clock, failpoint)
 
     def reserve(self, charge: Charge, subjects: Sequence[str], cap_mu2: float) -> bool:

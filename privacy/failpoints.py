@@ -1,0 +1,32 @@
+"""Named points in operations that must survive a crash; tests end the process there with kill -9.
+
+An object takes `failpoint: Failpoint = no_failpoint` and calls it with one of the names below.
+"""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Final
+
+Failpoint = Callable[[str], None]
+"""What is called at a point, with the point's name."""
+
+
+def no_failpoint(_name: str) -> None:
+    """Do nothing: what every operation calls unless a test passes something else."""
+
+
+FAILPOINTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "append": (),
+        "charge": (),
+        "rotate": (),
+        "erase": (),
+        "migrate": (
+            "migrate: locked",
+            "migrate: after a revision",
+            "migrate: before commit",
+            "migrate: after commit",
+        ),
+    }
+)
+"""The points of every operation, in the order in which it passes them."""

@@ -1,0 +1,1 @@
+"""One file per revision. What stands here is history: it never changes with the schema."""
