@@ -27,7 +27,7 @@ DOORS = {
     "grpc": ("server/serving/*", "client/ranking*.py", f"proto/{GENERATED}"),
     "grpc_health": ("server/serving/*",),
     "grpc_status": ("server/serving/*", "client/ranking*.py"),
-    "sqlalchemy": ("client/store*", "privacy/*"),
+    "sqlalchemy": ("client/store*", "privacy/*", "evaluation/bench/storage*", "evaluation/bench/faults*"),
     "alembic": ("privacy/migrations/*",),
     "cryptography": ("privacy/*",),
     "torch": ("model/torch_tower.py", "client/training.py", "evaluation/*"),
