@@ -34,20 +34,13 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from privacy import sqlite
-from privacy.errors import (
-    DatabaseError,
-    DatabaseMissing,
-    NewerSchema,
-    OlderSchema,
-    UnknownSchema,
-    WouldLoseRows,
-)
+from privacy.database_errors import explained
+from privacy.errors import DatabaseError, DatabaseMissing, NewerSchema, OlderSchema
 from privacy.failpoints import Failpoint, no_failpoint
-from privacy.schema import REVISION_TABLE, REVISIONS, metadata
+from privacy.revisions import change, lock_schema, revision_of
+from privacy.schema import REVISIONS
 
 _WRITES: Final = "fedrank_writes"
-# One advisory lock of PostgreSQL for whoever makes or changes tables; any constant that nobody else uses will do.
-_SCHEMA_LOCK: Final = 0x66_65_64_72_61_6E_6B
 
 
 def database_url(place: str | Path) -> URL:
@@ -127,17 +120,18 @@ def prepare(engine: Engine, *, create: bool = True, failpoint: Failpoint = no_fa
     An empty database gets them (several processes may ask at once); any other is only looked at. Raises
     `DatabaseMissing` if it is empty and not `create`, `OlderSchema`, `NewerSchema` or `UnknownSchema`.
     """
+    where = shown(engine.url)
     with reading(engine) as connection:
-        found = revision_of(connection)
+        found = revision_of(connection, where)
     if found == REVISIONS[-1]:
         return
     if found is not None:
         raise OlderSchema(
-            f"{shown(engine.url)} has revision {found} of the tables and this version of fedrank needs "
-            f"{REVISIONS[-1]}; make a backup (`fedrank db backup`), then run `fedrank db migrate`"
+            f"{where} has revision {found} of the tables and this version of fedrank needs {REVISIONS[-1]}; "
+            "make a backup (`fedrank db backup`), then run `fedrank db migrate`"
         )
     if not create:
-        raise DatabaseMissing(f"{shown(engine.url)} holds no tables of fedrank; check the path or URL")
+        raise DatabaseMissing(f"{where} holds no tables of fedrank; check the path or URL")
     migrate(engine, failpoint=failpoint)
 
 
@@ -147,64 +141,15 @@ def migrate(
     *,
     discard: bool = False,
     failpoint: Failpoint = no_failpoint,
-) -> tuple[str | None, str]:
-    """Take the tables up or down to revision `target`, all or nothing; return the revisions before and after.
+) -> str | None:
+    """Take the tables to revision `target` in one transaction; return the revision before (None: no tables).
 
-    Raises `WouldLoseRows` if an older revision has no table for rows that are there, unless `discard`, and
-    `DatabaseError` for an unknown `target`.
+    Raises `WouldLoseRows` if an older revision has no table for rows that are there, unless `discard`.
     """
-    if target not in REVISIONS:
-        raise DatabaseError(
-            f"there is no revision {target!r} of the tables; known are {', '.join(REVISIONS)}"
-        )
     with writing(engine) as connection:
-        _lock_schema(connection)
-        failpoint("migrate: locked")
-        found = revision_of(connection)
-        if found != target:
-            # Alembic takes a third of a second to load, and only this needs it.
-            from privacy.migrations import apply
-
-            before = row_counts(connection)
-            apply(connection, found, target, failpoint)
-            _refuse_loss(before, row_counts(connection), target, discard)
-        failpoint("migrate: before commit")
+        found = change(connection, shown(engine.url), target, discard=discard, failpoint=failpoint)
     failpoint("migrate: after commit")
-    return found, target
-
-
-def revision_of(connection: Connection) -> str | None:
-    """Return the revision of a database's tables, or None if there are none.
-
-    Raises `NewerSchema` for a revision that this version of fedrank does not know, and `UnknownSchema` for
-    tables of our names that no revision stands for.
-    """
-    where, names = shown(connection.engine.url), set(inspect(connection).get_table_names())
-    found = None
-    if REVISION_TABLE in names:
-        found = connection.exec_driver_sql(f"SELECT version_num FROM {REVISION_TABLE}").scalar_one_or_none()
-    if found is not None and found not in REVISIONS:
-        raise NewerSchema(
-            f"{where} has revision {found!r} of the tables, but this version of fedrank knows "
-            f"{', '.join(REVISIONS)}; update fedrank"
-        )
-    unknown = sorted(names & set(metadata.tables)) if found is None else []
-    if unknown:
-        raise UnknownSchema(
-            f"{where} has tables without a revision ({', '.join(unknown)}): another application's, or those of "
-            "an earlier development version, which cannot be carried over; name another database or run folder"
-        )
-    return None if found is None else str(found)
-
-
-def row_counts(connection: Connection) -> dict[str, int]:
-    """Return the number of rows of every table of the schema that is there, in the schema's order."""
-    there = set(inspect(connection).get_table_names())
-    return {
-        name: connection.execute(select(func.count()).select_from(table)).scalar_one()
-        for name, table in metadata.tables.items()
-        if name in there
-    }
+    return found
 
 
 def prepare_part(
@@ -229,7 +174,7 @@ def prepare_part(
         raise DatabaseMissing(f"{shown(engine.url)} holds no {part}; check the path or URL")
     with writing(engine) as connection:
         if engine.name == "postgresql":
-            connection.execute(select(func.pg_advisory_xact_lock(_SCHEMA_LOCK)))
+            lock_schema(connection)
         if _schema_is_current(connection, meta, part, version):
             return
         meta.metadata.create_all(connection)
@@ -263,22 +208,8 @@ def drop_deleted_bytes(engine: Engine) -> bool:
 
 def shown(url: URL) -> str:
     """Return a database URL for a message: without its password and its options."""
-    return url.set(query={}).render_as_string(hide_password=True)
-
-
-def _lock_schema(connection: Connection) -> None:
-    # SQLite has one writer anyway.
-    if connection.engine.name == "postgresql":
-        connection.execute(select(func.pg_advisory_xact_lock(_SCHEMA_LOCK)))
-
-
-def _refuse_loss(before: Mapping[str, int], after: Mapping[str, int], target: str, discard: bool) -> None:
-    lost = [f"{count} of {name}" for name, count in before.items() if count > after.get(name, 0)]
-    if lost and not discard:
-        raise WouldLoseRows(
-            f"revision {target} has no place for rows that are there ({', '.join(lost)}), and nothing was changed; "
-            "make a backup first, then allow the loss with --discard"
-        )
+    plain = url.set(drivername=url.get_backend_name(), query={})
+    return plain.render_as_string(hide_password=True)
 
 
 def _schema_is_current(connection: Connection, meta: Table, part: str, version: int) -> bool:
@@ -308,11 +239,9 @@ def _prepare_postgresql(connection: Any, _record: Any) -> None:
 
 @contextmanager
 def _translated(engine: Engine) -> Iterator[None]:
+    # Where bulk data goes past SQLAlchemy, the driver's own errors come through.
+    drivers = engine.dialect.loaded_dbapi.Error
     try:
         yield
-    except SQLAlchemyError as error:
-        cause = getattr(error, "orig", None) or error
-        first_line = (str(cause).splitlines() or [""])[0]
-        raise DatabaseError(
-            f"database {shown(engine.url)} failed: {type(cause).__name__}: {first_line}"
-        ) from None
+    except (SQLAlchemyError, drivers) as error:
+        raise explained(getattr(error, "orig", None) or error, shown(engine.url)) from None

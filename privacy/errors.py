@@ -36,6 +36,10 @@ class WouldLoseRows(DatabaseError):
     """A migration to an older revision would delete rows, and nobody allowed it."""
 
 
+class DatabaseDamaged(DatabaseError):
+    """The database's own structure is broken: bytes were lost or changed underneath it."""
+
+
 class StorageFull(DatabaseError):
     """There is no space left for what should be stored; nothing of it was kept, and reading goes on."""
 
@@ -82,3 +86,19 @@ class WindowOverlaps(AnonymityError):
 
 class NotNoised(AnonymityError):
     """Figures name a release that the ledger does not hold as committed with noise."""
+
+
+class QuotaExceeded(LedgerError):
+    """A merchant's releases would together pass the quota that was set for it; nobody was charged."""
+
+
+class LedgerRolledBack(LedgerError):
+    """The ledger is older than the keyring remembers it, or is gone: it would give back spent budget."""
+
+
+class ForeignLedger(LedgerError):
+    """The ledger and the keyring do not belong together."""
+
+
+class LedgerDamaged(LedgerError):
+    """A charge of the ledger was changed or removed; the message names its position."""

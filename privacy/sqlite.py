@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from privacy.errors import DatabaseError, DatabaseMissing
+from privacy.database_errors import explained_file
+from privacy.errors import DatabaseMissing
 
 BUSY_SECONDS: Final = 30.0
 """How long a statement waits for another process before it fails."""
@@ -48,7 +49,7 @@ def _touch(file: Path) -> None:
     try:
         os.close(os.open(file, os.O_CREAT | os.O_RDONLY, 0o600))
     except OSError as error:
-        raise DatabaseError(f"database file {file} cannot be opened: {error.strerror}") from error
+        raise explained_file(error, f"database file {file}") from None
 
 
 def _use_write_ahead_log(cursor: Any) -> None:
