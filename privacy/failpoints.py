@@ -18,7 +18,12 @@ def no_failpoint(_name: str) -> None:
 FAILPOINTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
         "append": (),
-        "charge": (),
+        "charge": (
+            "charge: accounts charged",
+            "charge: before commit",
+            "charge: after commit",
+            "charge: remembered",
+        ),
         "rotate": (),
         "erase": (),
         "migrate": (

@@ -3,8 +3,12 @@
 import math
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from privacy.errors import InvalidCharge
+
+CAP_TOLERANCE: Final = 1e-9
+"""Sums of many mu^2 drift by some units in the last place; a cap met exactly must not be refused for that."""
 
 
 class ChargeState(StrEnum):
@@ -46,8 +50,12 @@ class Charge:
 
 @dataclass(frozen=True, kw_only=True)
 class ChargeRecord:
-    """One charge as the ledger holds it: for which cohort, in which state, and when (ISO 8601, UTC)."""
+    """One charge as the ledger holds it: for which cohort, in which state, and when (ISO 8601, UTC).
 
+    `position` counts the ledger's charges from 1.
+    """
+
+    position: int
     charge: Charge
     subjects: int
     cohort_digest: str
@@ -57,15 +65,29 @@ class ChargeRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Quota:
+    """What all releases of one holder may cost together, in mu^2, and what they have cost so far."""
+
+    limit_mu2: float
+    spent_mu2: float
+
+    @property
+    def left_mu2(self) -> float:
+        """What further releases may cost; 0 if the quota was set below what had been spent."""
+        return max(0.0, self.limit_mu2 - self.spent_mu2)
+
+
+@dataclass(frozen=True, kw_only=True)
 class HolderStatement:
     """The account of one holder: how many shoppers it has, the highest mu^2 that any spent, all charges in
-    order.
+    order, and its quota if it has one.
     """
 
     holder: str
     accounts: int
     highest_mu2: float
     charges: tuple[ChargeRecord, ...]
+    quota: Quota | None
 
 
 def check_amount(name: str, value: float) -> None:

@@ -1,0 +1,93 @@
+"""Opening a ledger together with the keyring that goes with it, or refusing to."""
+
+import uuid
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import Connection, Engine, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from privacy.anchor import Anchor, LedgerHead
+from privacy.database import database_url, open_engine, prepare, reading, shown, writing
+from privacy.errors import DatabaseMissing, ForeignLedger, LedgerDamaged, LedgerError, LedgerRolledBack
+from privacy.ledger_chain import Chain
+from privacy.schema import meta
+
+_IDENTITY: Final = {"part": "ledger", "name": "id"}
+_KEYS: Final = "keys"
+
+
+def keys_folder(ledger: str | Path, named: str | Path = "") -> Path:
+    """Return the folder of the keyring that goes with a ledger: the one named, or `keys` beside its SQLite file.
+
+    Raises `LedgerError` for a ledger on a database server without a named folder.
+    """
+    if named:
+        return Path(named)
+    url = database_url(ledger)
+    if url.get_backend_name() != "sqlite":
+        raise LedgerError(
+            f"the ledger {shown(url)} lies on a server, and nothing says which keyring goes with it; name its folder"
+        )
+    return Path(str(url.database)).parent / _KEYS
+
+
+def open_ledger(place: str | Path, anchor: Anchor, *, create: bool) -> tuple[Engine, str]:
+    """Return the database of a ledger and the ledger's id; made if absent, allowed, and none is remembered.
+
+    Raises `LedgerRolledBack` if there is none and the keyring remembers one, otherwise `DatabaseMissing`.
+    """
+    remembered = anchor.remembered()
+    create = create and remembered is None
+    try:
+        engine = open_engine(place, create=create)
+        prepare(engine, create=create)
+        return engine, _identity(engine, create=create)
+    except DatabaseMissing as missing:
+        if remembered is None:
+            raise
+        raise LedgerRolledBack(
+            f"{missing}; the keyring goes with a ledger of {remembered.releases} releases, and a new one would give "
+            "back what they have spent: name the right ledger or restore its newest backup, or start a new "
+            "federation with a new ledger and new keys"
+        ) from None
+
+
+def catch_up(engine: Engine, anchor: Anchor, chain: Chain) -> None:
+    """Check a ledger against what the keyring remembers, and let it remember charges that came after that.
+
+    Raises `ForeignLedger`, `LedgerRolledBack` or `LedgerDamaged`.
+    """
+    remembered = anchor.remembered()
+    with reading(engine) as connection:
+        chain.refuse_older(connection, remembered)
+        newest = _verified(connection, chain, remembered)
+    if newest.releases:
+        anchor.remember(newest)
+
+
+def _identity(engine: Engine, *, create: bool) -> str:
+    query = select(meta.c.value).where(*(meta.c[name] == value for name, value in _IDENTITY.items()))
+    with reading(engine) as connection:
+        found = connection.execute(query).scalar_one_or_none()
+    if found is not None:
+        return str(found)
+    if not create:
+        raise DatabaseMissing(f"{shown(engine.url)} holds no ledger; check the path or URL")
+    insert = sqlite.insert if engine.name == "sqlite" else postgresql.insert
+    with writing(engine) as connection:
+        row = {**_IDENTITY, "value": uuid.uuid4().hex}
+        connection.execute(insert(meta).values(row).on_conflict_do_nothing())
+        return str(connection.execute(query).scalar_one())
+
+
+def _verified(connection: Connection, chain: Chain, remembered: LedgerHead | None) -> LedgerHead:
+    if remembered is not None:
+        return chain.verified(connection, remembered)
+    try:
+        return chain.verified(connection, chain.start)
+    except LedgerDamaged as damaged:
+        raise ForeignLedger(
+            f"the keyring remembers no ledger, and this one was not written with it or is damaged ({damaged}); "
+            "bring the keys that go with the ledger, or name another ledger"
+        ) from None
