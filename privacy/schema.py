@@ -52,11 +52,11 @@ data_keys = Table(
     _value("generation", Integer),
     _value("wrapping_id", BigInteger),
     _value("wrapped", LargeBinary),
-    sqlite_with_rowid=False,
 )
 """Keyring: one row per data key of a shopper, wrapped by the holder's wrapping secret `wrapping_id`.
 
-It never lies in the database of the events, so that no copy of that one holds a key.
+It never lies in the database of the events, so that no copy of that one holds a key. With SQLite's rowid: without it,
+wrapped keys would lie in an index tree, whose balancing leaves copies that `secure_delete` does not overwrite.
 """
 
 ledger_heads = Table(

@@ -44,7 +44,6 @@ def _make_keyring_tables() -> None:
         _value("generation", sa.Integer()),
         _value("wrapping_id", sa.BigInteger()),
         _value("wrapped", sa.LargeBinary()),
-        sqlite_with_rowid=False,
     )
     op.create_table(
         "ledger_heads",
