@@ -6,38 +6,34 @@ another instead of failing. Error messages never hold a statement's parameters.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote, unquote
 
 from sqlalchemy import (
     ARRAY,
-    Column,
     Connection,
     Engine,
-    MetaData,
     Select,
-    String,
-    Table,
     Text,
     cast,
     create_engine,
     event,
     func,
-    inspect,
     literal,
     make_url,
     select,
 )
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError
 
 from privacy import sqlite
-from privacy.database_errors import explained
-from privacy.errors import DatabaseError, DatabaseMissing, NewerSchema, OlderSchema
+from privacy.database_errors import translated
+from privacy.errors import DatabaseError, DatabaseMissing, OlderSchema
 from privacy.failpoints import Failpoint, no_failpoint
-from privacy.revisions import change, lock_schema, revision_of
+from privacy.revisions import change, revision_of
 from privacy.schema import REVISIONS
 
 _WRITES: Final = "fedrank_writes"
@@ -88,30 +84,38 @@ def open_engine(place: str | Path, *, create: bool = True) -> Engine:
     return engine
 
 
+def open_read_only(file: Path) -> Engine:
+    """Connect to an SQLite file without changing a byte of it. Raises `DatabaseMissing` if it is not there."""
+    sqlite.ensure_file(file, create=False)
+    place = f"file:{quote(str(file.absolute()))}"
+    engine = create_engine(URL.create("sqlite", database=place, query={"mode": "ro", "uri": "true"}))
+    event.listen(engine, "connect", sqlite.leave_transactions_to_engine)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
     """One durable transaction that may write: committed after the block, rolled back by any exception."""
     options = {_WRITES: True}
-    with _translated(engine), engine.connect().execution_options(**options) as connection, connection.begin():
+    with _transaction(engine, options) as connection:
         yield connection
 
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
     """One transaction that only reads; it never waits for a writer."""
-    with _translated(engine), engine.connect() as connection, connection.begin():
+    with _transaction(engine, {}) as connection:
         yield connection
 
 
-def meta_table(metadata: MetaData) -> Table:
-    """Describe the table of facts about the database itself; several parts may share one database."""
-    return Table(
-        "meta",
-        metadata,
-        Column("part", String, primary_key=True),
-        Column("name", String, primary_key=True),
-        Column("value", Text, nullable=False),
-    )
+@contextmanager
+def snapshot(engine: Engine) -> Iterator[Connection]:
+    """One transaction that only reads and sees one state of all tables, however long it takes."""
+    # SQLite's transactions are like that anyway.
+    strict = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+    with _transaction(engine, strict if engine.name == "postgresql" else {}) as connection:
+        yield connection
 
 
 def prepare(engine: Engine, *, create: bool = True, failpoint: Failpoint = no_failpoint) -> None:
@@ -152,37 +156,6 @@ def migrate(
     return found
 
 
-def prepare_part(
-    engine: Engine,
-    meta: Table,
-    part: str,
-    version: int,
-    *,
-    create: bool = True,
-    facts: Mapping[str, str] | None = None,
-) -> None:
-    """Make sure that the tables of `part` are there in schema `version`; create them together, once.
-
-    `meta` is the table of `meta_table`; all tables of its metadata belong to `part`; `facts` are noted in it
-    when the tables are made. Several processes may do this at once. Raises `NewerSchema` if a newer version
-    wrote them, `DatabaseMissing` if they are absent and not to be created.
-    """
-    with reading(engine) as connection:
-        if _schema_is_current(connection, meta, part, version):
-            return
-    if not create:
-        raise DatabaseMissing(f"{shown(engine.url)} holds no {part}; check the path or URL")
-    with writing(engine) as connection:
-        if engine.name == "postgresql":
-            lock_schema(connection)
-        if _schema_is_current(connection, meta, part, version):
-            return
-        meta.metadata.create_all(connection)
-        noted = {"schema_version": str(version)} | dict(facts or {})
-        rows = [{"part": part, "name": name, "value": value} for name, value in noted.items()]
-        connection.execute(meta.insert(), rows)
-
-
 def text_set(engine: Engine, values: Sequence[str]) -> Select[tuple[str]]:
     """Return a sub-query that yields `values`, sent as one parameter, however many there are."""
     if engine.name == "sqlite":
@@ -209,20 +182,19 @@ def drop_deleted_bytes(engine: Engine) -> bool:
 def shown(url: URL) -> str:
     """Return a database URL for a message: without its password and its options."""
     plain = url.set(drivername=url.get_backend_name(), query={})
+    if plain.database and plain.database.startswith("file:"):
+        plain = plain.set(database=unquote(plain.database.removeprefix("file:")))
     return plain.render_as_string(hide_password=True)
 
 
-def _schema_is_current(connection: Connection, meta: Table, part: str, version: int) -> bool:
-    if not inspect(connection).has_table(meta.name):
-        return False
-    wanted = select(meta.c.value).where(meta.c.part == part, meta.c.name == "schema_version")
-    found = connection.execute(wanted).scalar_one_or_none()
-    if found is not None and int(found) > version:
-        raise NewerSchema(
-            f"{shown(connection.engine.url)} holds a {part} of schema {found}, but this version of "
-            f"fedrank knows schemas up to {version}; update fedrank"
-        )
-    return found is not None
+@contextmanager
+def _transaction(engine: Engine, options: dict[str, Any]) -> Iterator[Connection]:
+    with (
+        translated(engine, shown(engine.url)),
+        engine.connect().execution_options(**options) as connection,
+        connection.begin(),
+    ):
+        yield connection
 
 
 def _begin_sqlite(connection: Connection) -> None:
@@ -235,13 +207,3 @@ def _prepare_postgresql(connection: Any, _record: Any) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SET synchronous_commit TO on")
     connection.commit()
-
-
-@contextmanager
-def _translated(engine: Engine) -> Iterator[None]:
-    # Where bulk data goes past SQLAlchemy, the driver's own errors come through.
-    drivers = engine.dialect.loaded_dbapi.Error
-    try:
-        yield
-    except (SQLAlchemyError, drivers) as error:
-        raise explained(getattr(error, "orig", None) or error, shown(engine.url)) from None

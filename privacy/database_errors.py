@@ -5,7 +5,12 @@ Only the driver's first line is ever shown, and not even that where it could quo
 
 import errno
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from privacy.errors import DatabaseDamaged, DatabaseError, StorageFull
 
@@ -59,6 +64,17 @@ _WORDS: Final[tuple[tuple[str, _Family], ...]] = (
     ("terminating connection", _NO_ANSWER),
 )
 """For errors of PostgreSQL that come without a state, above all while connecting; the first that occurs counts."""
+
+
+@contextmanager
+def translated(engine: Engine, where: str) -> Iterator[None]:
+    """Turn what `engine` and its driver raise within the block into our errors about the database `where`."""
+    # Where bulk data goes past SQLAlchemy, the driver's own errors come through.
+    driver_error = engine.dialect.loaded_dbapi.Error
+    try:
+        yield
+    except (SQLAlchemyError, driver_error) as error:
+        raise explained(getattr(error, "orig", None) or error, where) from None
 
 
 def explained(cause: BaseException, where: str) -> DatabaseError:

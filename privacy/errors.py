@@ -36,6 +36,14 @@ class WouldLoseRows(DatabaseError):
     """A migration to an older revision would delete rows, and nobody allowed it."""
 
 
+class NotABackup(DatabaseError):
+    """A file that should be a backup was not written as one."""
+
+
+class NotEmpty(DatabaseError):
+    """A backup should be restored into a database that has rows already."""
+
+
 class DatabaseDamaged(DatabaseError):
     """The database's own structure is broken: bytes were lost or changed underneath it."""
 
@@ -102,3 +110,27 @@ class ForeignLedger(LedgerError):
 
 class LedgerDamaged(LedgerError):
     """A charge of the ledger was changed or removed; the message names its position."""
+
+
+class WrongPassphrase(KeyringError):
+    """The key-encryption key does not open with the passphrase or key file that was given."""
+
+
+class KmsUnavailable(KeyringError):
+    """What holds the key-encryption key cannot be reached: a token, its module, its PIN, or a key file elsewhere."""
+
+
+class UnknownKeyVersion(DecryptionError):
+    """A wrapped key names a version of its wrapping key that is not known here (any more, or yet)."""
+
+
+class DamagedDataKeys(KeyringError):
+    """The newest data key of a shopper does not open; the message names its row."""
+
+
+class DestructionIncomplete(KeyringError):
+    """A key is deleted, but its wrapped bytes may still lie in the log of the keyring's database."""
+
+
+class RotationRunning(KeyringError):
+    """Another process is rotating, protecting or copying the keys of this keyring."""

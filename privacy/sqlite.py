@@ -24,10 +24,14 @@ def ensure_file(file: Path, *, create: bool) -> None:
         raise DatabaseMissing(f"there is no database file {file}; check the path, or create its folder first")
 
 
+def leave_transactions_to_engine(connection: Any, _record: Any) -> None:
+    """Keep the driver from beginning transactions by itself: the engine says which kind it wants."""
+    connection.isolation_level = None
+
+
 def prepare_connection(connection: Any, _record: Any) -> None:
     """Set up a new connection of Python's `sqlite3` (a listener of SQLAlchemy's event "connect")."""
-    # The driver must not begin transactions by itself: the engine says which kind it wants.
-    connection.isolation_level = None
+    leave_transactions_to_engine(connection, _record)
     with contextlib.closing(connection.cursor()) as cursor:
         _use_write_ahead_log(cursor)
         for pragma in _PRAGMAS:
