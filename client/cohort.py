@@ -21,6 +21,7 @@ from client.store import EventStore
 from model.catalogue import PublicItems, read_public_items
 from privacy.keyring import Keyring
 from privacy.ledger import Ledger
+from privacy.ledger_place import ledger_at
 from proto.federation import DEVICES, MERCHANT_PART
 
 LISTED = "participants.json"
@@ -63,10 +64,15 @@ class Cohort:
 
 @dataclass(frozen=True, kw_only=True)
 class Home:
-    """Where a node's data lie: the folder of a population, and which part of it the node carries."""
+    """Where a node's data lie: the folder of a population, and which part of it the node carries.
+
+    Attributes:
+        ledger_keys: folder of the ledger's keyring; empty: `keys` beside an SQLite ledger.
+    """
 
     population: str
     ledger: str
+    ledger_keys: str = ""
     node: int
     nodes: int
 
@@ -82,6 +88,7 @@ def home_of(node_config: Mapping[str, object], run_config: Mapping[str, object])
         return Home(
             population=str(settings["population"]),
             ledger=str(settings["ledger"]),
+            ledger_keys=str(settings.get("ledger-keys", "")),
             node=int(str(settings["partition-id"])),
             nodes=int(str(settings["num-partitions"])),
         )
@@ -99,7 +106,7 @@ def cohort_at(home: Home) -> Cohort:
     catalogue = _catalogue(folder / "catalogue.parquet", stamp)
     units = _units(folder, home.node, home.nodes, stamp)
     name = f"node {home.node} of {home.nodes}"
-    return Cohort(name=name, units=units, ledger=_ledger(home.ledger), catalogue=catalogue)
+    return Cohort(name=name, units=units, ledger=_ledger(home.ledger, home.ledger_keys), catalogue=catalogue)
 
 
 @lru_cache(maxsize=4096)
@@ -120,8 +127,8 @@ def _catalogue(path: Path, stamp: tuple[int, int]) -> PublicItems:
 
 
 @lru_cache(maxsize=4)
-def _ledger(url: str) -> Ledger:
-    return Ledger.open(url)
+def _ledger(url: str, keys: str) -> Ledger:
+    return ledger_at(url, keys)
 
 
 def _unit(folder: Path, keyring: Keyring, merchant: str, catalogue: PublicItems) -> Unit:

@@ -29,6 +29,7 @@ from evaluation.trials import replies, trial
 from model.catalogue import PublicItems, read_public_items
 from model.encoders import Encoder, encoder_named
 from privacy.ledger import Ledger
+from privacy.ledger_place import ledger_at
 from privacy.mechanism import SeededNoise, SystemNoise
 from privacy.plan import Plan, Trust
 from server.registry import ModelVersion, Registry
@@ -121,9 +122,10 @@ class Experiment:
             name=self.dataset.name,
             registry=self.settings.out / "registry",
             ledger=self.settings.ledger_url,
+            ledger_keys=str(self.settings.out / "keys"),
             checkpoints=self.settings.out / "rounds",
         )
-        ledger = Ledger.open(self.settings.ledger_url)
+        ledger = ledger_at(place.ledger, place.ledger_keys)
         spent = self.population.spent_mu2(ledger)
         staged = run_config_of(self.population, self.federation, place, spent)
         plan = plan_before(staged, self.population.participants)

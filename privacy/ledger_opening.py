@@ -8,28 +8,12 @@ from sqlalchemy import Connection, Engine, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from privacy.anchor import Anchor, LedgerHead
-from privacy.database import database_url, open_engine, prepare, reading, shown, writing
-from privacy.errors import DatabaseMissing, ForeignLedger, LedgerDamaged, LedgerError, LedgerRolledBack
+from privacy.database import open_engine, prepare, reading, shown, writing
+from privacy.errors import DatabaseMissing, ForeignLedger, LedgerDamaged, LedgerRolledBack
 from privacy.ledger_chain import Chain
 from privacy.schema import meta
 
 _IDENTITY: Final = {"part": "ledger", "name": "id"}
-_KEYS: Final = "keys"
-
-
-def keys_folder(ledger: str | Path, named: str | Path = "") -> Path:
-    """Return the folder of the keyring that goes with a ledger: the one named, or `keys` beside its SQLite file.
-
-    Raises `LedgerError` for a ledger on a database server without a named folder.
-    """
-    if named:
-        return Path(named)
-    url = database_url(ledger)
-    if url.get_backend_name() != "sqlite":
-        raise LedgerError(
-            f"the ledger {shown(url)} lies on a server, and nothing says which keyring goes with it; name its folder"
-        )
-    return Path(str(url.database)).parent / _KEYS
 
 
 def open_ledger(place: str | Path, anchor: Anchor, *, create: bool) -> tuple[Engine, str]:

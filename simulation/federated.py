@@ -78,12 +78,17 @@ class FederationSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where one run keeps what it makes."""
+    """Where one run keeps what it makes.
+
+    Attributes:
+        ledger_keys: folder of the ledger's keyring; empty: `keys` beside an SQLite ledger.
+    """
 
     name: str
     registry: Path
     ledger: str
     checkpoints: Path
+    ledger_keys: str = ""
 
 
 def run_config_of(
@@ -96,6 +101,7 @@ def run_config_of(
         "population": str(population.folder),
         "catalogue": str(population.folder / "catalogue.parquet"),
         "ledger": place.ledger,
+        "ledger-keys": place.ledger_keys,
         "registry": str(place.registry),
         "checkpoints": str(place.checkpoints),
         "participants": str(settings.participants),

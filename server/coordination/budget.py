@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from model.catalogue import PublicItems
 from privacy.ledger import Ledger
+from privacy.ledger_place import ledger_at
 from privacy.ledger_records import Charge
 from privacy.mechanism import GaussianSum, Mechanism, NoiseSource, SeededNoise, SystemNoise, UnprotectedSum
 from privacy.plan import Plan, Stage, Trust, make_plan
@@ -55,7 +56,7 @@ def open_account(config: FederationConfig, catalogue: PublicItems) -> Account:
     """Open the account of the federation over this catalogue with this kind of participants."""
     name = "\n".join((config.participants, *catalogue.item_ids))
     subject = hashlib.sha256(name.encode()).hexdigest()[:32]
-    return Account(ledger=Ledger.open(config.ledger), subject=subject)
+    return Account(ledger=ledger_at(config.ledger, config.ledger_keys), subject=subject)
 
 
 def plan_of(config: FederationConfig, account: Account) -> Plan:

@@ -37,6 +37,7 @@ class FederationConfig:
     """One run.
 
     Attributes:
+        ledger_keys: folder of the ledger's keyring; empty: `keys` beside an SQLite ledger.
         shoppers: public number of shoppers N; divisors and delta come from it, never from the data.
         merchants: public number of merchants.
         minimum_cohort: fewest participants whose sum may be released.
@@ -52,6 +53,7 @@ class FederationConfig:
     run_name: str
     catalogue: Path
     ledger: str
+    ledger_keys: str
     registry: Path
     checkpoints: Path
     participants: Participants

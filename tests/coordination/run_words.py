@@ -20,6 +20,7 @@ WORDS: dict[str, Any] = {
     "run-name": "toy",
     "catalogue": "/x/catalogue.parquet",
     "ledger": "/x/ledger.db",
+    "ledger-keys": "",
     "registry": "/x/registry",
     "checkpoints": "/x/rounds",
     "participants": "shoppers",

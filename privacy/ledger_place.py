@@ -1,0 +1,35 @@
+"""Which keyring goes with which ledger: the folder `keys` beside it, unless another is named."""
+
+from pathlib import Path
+from typing import Final
+
+from privacy.database import database_url, shown
+from privacy.errors import LedgerError
+from privacy.keyring import Keyring
+from privacy.ledger import Ledger
+
+_KEYS: Final = "keys"
+
+
+def keys_folder(ledger: str | Path, named: str | Path = "") -> Path:
+    """Return the folder of the keyring that goes with a ledger: the one named, or `keys` beside its SQLite file.
+
+    Raises `LedgerError` for a ledger on a database server without a named folder.
+    """
+    if named:
+        return Path(named)
+    url = database_url(ledger)
+    if url.get_backend_name() != "sqlite":
+        raise LedgerError(
+            f"the ledger {shown(url)} lies on a server, and nothing says which keyring goes with it; name the folder "
+            "of its keys"
+        )
+    return Path(str(url.database)).parent / _KEYS
+
+
+def ledger_at(ledger: str | Path, keys: str | Path = "", *, create: bool = True) -> Ledger:
+    """Open a ledger with the keyring that goes with it, for the life of the process.
+
+    Raises `KeyringError` and whatever `Ledger.open` raises.
+    """
+    return Ledger.open(ledger, Keyring.open(keys_folder(ledger, keys), create), create=create)
