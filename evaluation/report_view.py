@@ -25,6 +25,7 @@ from evaluation.report_words import (
     title_of,
     words,
 )
+from privacy.anonymity import K
 
 Table = dict[str, Any]
 _SHOWN_APART = {"name", "label", "epsilon", "delta", "unit", "trust", "mechanism", "rounds"}
@@ -49,6 +50,7 @@ def view_of(report: Report) -> dict[str, Any]:
         "utility": _utility(report),
         "learning": _learning(report),
         "merchants": _table(report.get("per_merchant", [])),
+        "fewest": K,
         "cost": _cost(report["cost"]),
         "facts_of_data": _facts(report["data"]),
         "origin": [(words(key), report[key]) for key in ("version", "config_hash", "model_hash")],

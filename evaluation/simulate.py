@@ -18,6 +18,7 @@ from evaluation.report import write
 from evaluation.report_contract import UNPROTECTED
 from evaluation.settings import ExperimentSettings, Watch, config_hash
 from evaluation.split import Split
+from privacy.anonymity import K, at_least
 from privacy.plan import Stage, Trust
 from server.coordination.config import Participants
 from server.registry import Registry
@@ -124,13 +125,13 @@ def _data(experiment: Experiment) -> dict[str, Any]:
         "clock": str(dataset.clock),
         "rejected_rows": dataset.rejected_rows,
         "event_limit": EVENT_LIMIT,
-        "capped_shoppers": _capped(cut),
+        "capped_shoppers_at_least": at_least(_capped(cut)),
         "source": dataset.source,
     }
 
 
 def _capped(cut: Split) -> int:
-    """Return how many shoppers did more than a participant reads of one: a raw figure, as all of `data` is."""
+    """Return how many shoppers did more than a participant reads of one."""
     return int((cut.train.group_by("user_id").len()["len"] > EVENT_LIMIT).sum())
 
 
@@ -208,10 +209,15 @@ def _warnings(experiment: Experiment) -> list[str]:
         )
     if dataset.rejected_rows:
         warnings.append(f"{dataset.rejected_rows} rows were rejected; see {REJECTED_FILE} in the run folder.")
-    if capped := _capped(experiment.split):
+    if capped := at_least(_capped(experiment.split)):
         warnings.append(
-            f"{capped} shoppers have more than {EVENT_LIMIT:,} events; a participant learns from the newest "
+            f"At least {capped} shoppers have more than {EVENT_LIMIT:,} events; a participant learns from the newest "
             f"{EVENT_LIMIT:,} of each (a raw figure of the simulation, outside the privacy budget)."
+        )
+    if experiment.split.evaluated.size < K:
+        warnings.append(
+            f"Fewer than {K} shoppers were judged: figures by merchant are left out, and the others can tell about "
+            "single shoppers. Do not publish this report."
         )
     return warnings
 

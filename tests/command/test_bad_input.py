@@ -114,20 +114,22 @@ def test_data_without_a_usable_event_are_refused(fedrank: Command, tmp_path: Pat
 def test_shoppers_with_one_event_and_with_too_many_take_part_and_the_cap_is_told(
     fedrank: Command, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One charge each, a finite model; the report names the limit, and how many shoppers pass it as a raw figure."""
+    """One charge each, a finite model; the report names the limit, and how many shoppers pass it in steps of 50."""
     for room in ("client.shoppers", "evaluation.simulate"):
         monkeypatch.setattr(f"{room}.EVENT_LIMIT", LIMIT)
     events = load(data).events
     rows = [(str(s), str(i), int(t)) for s, i, t in events.select("user_id", "item_id", "timestamp").rows()]
     first = min(time for _, _, time in rows)
     rows = [row for row in rows if row[0] > "shopper-04" or row[2] < first + 3 * 86_400]
+    rows += [(f"{shopper} again", item, time) for shopper, item, time in rows]
     folder = write(tmp_path / "edges", [*rows, ("one", "i03", first)])
     done = simulate(fedrank, folder, tmp_path / "run", "--delta", "1e-3")
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
-    capped = report["data"]["capped_shoppers"]
-    assert report["data"]["event_limit"] == LIMIT and 0 < capped < report["data"]["shoppers"]
-    assert [text for text in report["warnings"] if f"{capped} shoppers have more than {LIMIT} events" in text]
+    assert (report["data"]["event_limit"], report["data"]["capped_shoppers_at_least"]) == (LIMIT, 50)
+    assert [
+        text for text in report["warnings"] if f"At least 50 shoppers have more than {LIMIT} events" in text
+    ]
     spent = Ledger.open(tmp_path / "run" / "ledger.db").spent_by_subject("devices")
     assert len(spent) == report["data"]["shoppers"] and len(set(spent.values())) == 1
 

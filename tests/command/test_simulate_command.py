@@ -17,6 +17,7 @@ from evaluation.report_contract import UNPROTECTED, validate
 from fedrank.exits import BUDGET, DATA, FEDERATION, USAGE
 from model.catalogue import read_public_items
 from privacy.accountant import epsilon_of
+from privacy.anonymity import K
 from privacy.ledger import Ledger
 from server.coordination.budget import HOLDER
 from server.registry import Registry
@@ -72,8 +73,17 @@ def test_json_is_one_object_that_keeps_the_contract(run: tuple[Path, dict[str, A
     assert report["privacy"]["epsilon"] == pytest.approx(4.0, abs=1e-6)
     assert report["privacy"]["delta"] == 1e-3
     assert report["data"]["merchants"] == 2
-    assert (report["data"]["event_limit"], report["data"]["capped_shoppers"]) == (10_000, 0)
+    assert (report["data"]["event_limit"], report["data"]["capped_shoppers_at_least"]) == (10_000, 0)
     assert not [text for text in report["warnings"] if "have more than" in text]
+
+
+def test_with_few_judged_shoppers_merchants_have_no_figures_and_the_report_says_so(
+    run: tuple[Path, dict[str, Any]],
+) -> None:
+    """Forty shoppers are too few for any figure of a part of them."""
+    _, report = run
+    assert report["data"]["judged_shoppers"] < K and report["per_merchant"] == []
+    assert [text for text in report["warnings"] if f"Fewer than {K} shoppers were judged" in text]
 
 
 def test_the_run_folder_holds_the_promoted_model_of_the_report(run: tuple[Path, dict[str, Any]]) -> None:
