@@ -27,7 +27,15 @@ from privacy.ledger_audit import check_sums
 from privacy.ledger_chain import Chain
 from privacy.ledger_opening import catch_up, open_ledger
 from privacy.ledger_quotas import charge_quota, read_quotas, remove_quota, write_quota
-from privacy.ledger_records import Charge, ChargeRecord, ChargeState, HolderStatement, check_amount
+from privacy.ledger_records import (
+    Charge,
+    ChargeRecord,
+    ChargeState,
+    HolderStatement,
+    Quota,
+    check_amount,
+    check_word,
+)
 from privacy.ledger_rows import find_charge, read_charges, row_of
 from privacy.pseudonyms import check_pseudonyms
 from privacy.schema import accounts, charges
@@ -139,12 +147,17 @@ class Ledger:
         with reading(self._engine) as connection:
             return dict(list(connection.execute(query)))
 
-    def set_quota(self, holder: str, limit_mu2: float) -> None:
-        """Bound what all releases of `holder` may cost together, what they have cost so far included."""
+    def set_quota(self, holder: str, limit_mu2: float) -> Quota:
+        """Bound what all releases of `holder` may cost together, what they have cost so far included.
+
+        Raises `InvalidCharge` for a limit that is negative or not finite, or a holder's name that none can have.
+        """
+        check_word("the holder of a quota", holder)
         check_amount("a quota", limit_mu2)
         with writing(self._engine) as connection:
             _one_at_a_time(connection)
             write_quota(connection, holder, limit_mu2)
+            return read_quotas(connection)[holder]
 
     def remove_quota(self, holder: str) -> bool:
         """Leave only the shoppers' cap to bound the releases of `holder`; return whether it had a quota."""

@@ -37,11 +37,7 @@ class Charge:
     def __post_init__(self) -> None:
         """Refuse empty names and numbers that no release can have."""
         for name in ("release_id", "holder", "stage"):
-            text = getattr(self, name)
-            if not (0 < len(text) <= 200 and text.isprintable()):
-                raise InvalidCharge(
-                    f"a charge's {name} has {len(text)} characters; it needs 1..200 printable ones"
-                )
+            check_word(f"a charge's {name}", getattr(self, name))
         if self.round < 0:
             raise InvalidCharge(f"a charge's round is {self.round}; it must be at least 0")
         for name in ("noise_multiplier", "clipping_norm", "mu2"):
@@ -94,3 +90,9 @@ def check_amount(name: str, value: float) -> None:
     """Raise `InvalidCharge` unless `value` is finite and not negative."""
     if not math.isfinite(value) or value < 0:
         raise InvalidCharge(f"{name} is {value}; it must be finite and at least 0")
+
+
+def check_word(name: str, text: str) -> None:
+    """Raise `InvalidCharge` unless `text` has 1 to 200 printable characters."""
+    if not (0 < len(text) <= 200 and text.isprintable()):
+        raise InvalidCharge(f"{name} has {len(text)} characters; it needs 1..200 printable ones")

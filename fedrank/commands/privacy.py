@@ -1,69 +1,120 @@
-"""`fedrank privacy budget`: what every shopper's privacy has been spent on, read from the ledger."""
+"""`fedrank privacy`: what shoppers' privacy has been spent on, and what one merchant's releases may cost."""
 
 from __future__ import annotations
 
 import json
-import math
-from itertools import groupby
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fedrank.places import KeysOption, LedgerOption, RunOption, places
+
 if TYPE_CHECKING:
-    from rich.table import Table
+    from privacy.ledger import Ledger
 
-    from privacy.ledger_records import ChargeRecord, HolderStatement
+app = typer.Typer(help="Look at the privacy budget and bound a merchant's.", no_args_is_help=True)
 
-app = typer.Typer(help="Look at the privacy budget.", no_args_is_help=True)
-
-
-@app.callback()
-def privacy() -> None:
-    """Look at the privacy budget."""
+DeltaOption = Annotated[
+    float | None, typer.Option(help="The delta at which epsilon is stated (default: that of the run).")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
 
 @app.command()
 def budget(
-    ledger: Annotated[
-        str | None, typer.Option(metavar="PATH_OR_URL", help="The ledger: an SQLite file or a database URL.")
-    ] = None,
-    run: Annotated[
-        Path | None, typer.Option(help="A run folder of `fedrank simulate`, which holds ledger.db.")
-    ] = None,
+    ledger: LedgerOption = None,
+    run: RunOption = None,
+    keys: KeysOption = None,
     epsilon: Annotated[
         float | None, typer.Option(min=0, help="The budget granted to a shopper: show what is left of it.")
     ] = None,
-    delta: Annotated[
-        float | None, typer.Option(help="The delta at which epsilon is stated (default: that of the run).")
-    ] = None,
+    delta: DeltaOption = None,
     merchant: Annotated[str | None, typer.Option(help="Only this holder: a merchant id, or devices.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Show for each holder how much privacy its shoppers have spent, and on which releases.
+    """Show for each holder how much privacy its shoppers have spent, on which releases, and its quota.
 
     A holder keeps shoppers' events: a merchant, or the devices. Budget is spent when it is reserved, whether or not
-    the release was completed.
+    the release was completed. The keyring that goes with the ledger tells whether this is the newest state of it;
+    it lies in the folder keys beside it unless --keys names another.
     """
-    place, stated_delta = _ledger_of(ledger, run), _delta_of(delta, run)
-    report = _report(place, stated_delta, epsilon, merchant)
+    from fedrank.budget_report import budget_report
+
+    stated_delta = _delta_of(delta, run)
+    with _ledger(ledger, run, keys) as (opened, shown_as):
+        report = budget_report(opened, shown_as, stated_delta, epsilon, merchant)
     if as_json:
         typer.echo(json.dumps(report))
     else:
-        _print_report(report)
+        _print(report)
 
 
-def _ledger_of(ledger: str | None, run: Path | None) -> str:
-    if (ledger is None) == (run is None):
+@app.command()
+def quota(
+    merchant: Annotated[str, typer.Argument(help="The holder: a merchant id, or devices.")],
+    epsilon: Annotated[
+        float | None, typer.Option(min=0, help="What all its releases may cost together.")
+    ] = None,
+    delta: DeltaOption = None,
+    remove: Annotated[bool, typer.Option("--remove", help="Leave only the shoppers' cap.")] = False,
+    ledger: LedgerOption = None,
+    run: RunOption = None,
+    keys: KeysOption = None,
+    as_json: AsJson = False,
+) -> None:
+    """Bound what all releases of one merchant may cost together, whichever of its shoppers pay for them.
+
+    What they have cost before counts. A release that would pass the quota is refused before anything is charged.
+    Shoppers' own cap holds with or without a quota.
+    """
+    if (epsilon is None) is not remove:
+        raise typer.BadParameter("give either --epsilon EPSILON or --remove")
+    stated_delta = 0.0 if epsilon is None else _delta_of(delta, run)
+    with _ledger(ledger, run, keys) as (opened, _):
+        found = _changed(opened, merchant, epsilon, stated_delta)
+    typer.echo(json.dumps(found) if as_json else _sentence(found))
+
+
+def _changed(ledger: Ledger, merchant: str, epsilon: float | None, delta: float) -> dict[str, Any]:
+    from fedrank.budget_report import quota_words
+    from privacy.accountant import mu_of
+
+    if epsilon is None:
+        return {"merchant": merchant, "removed": ledger.remove_quota(merchant), "quota": None}
+    words = quota_words(ledger.set_quota(merchant, mu_of(epsilon, delta) ** 2), delta)
+    return {"merchant": merchant, "removed": False, "delta": delta, "quota": words}
+
+
+def _sentence(found: dict[str, Any]) -> str:
+    merchant, words = found["merchant"], found["quota"]
+    if words is None:
+        return f"{merchant} has no quota{' any more' if found['removed'] else ', and had none'}."
+    return (
+        f"All releases of {merchant} may cost epsilon {words['epsilon']:.4g} at delta {found['delta']:.3g} together; "
+        f"{words['spent_epsilon']:.4g} is spent, {words['left_epsilon']:.4g} is left."
+    )
+
+
+@contextmanager
+def _ledger(ledger: str | None, run: Path | None, keys: Path | None) -> Iterator[tuple[Ledger, str]]:
+    """Open the ledger that the options name with its keyring; give it and its place for people."""
+    if ledger is None and run is None:
         raise typer.BadParameter("give either --ledger PATH_OR_URL or --run RUN_FOLDER")
-    if run is None:
-        return str(ledger)
-    if not (run / "ledger.db").is_file():
-        raise typer.BadParameter(
-            f"there is no ledger in {run} (ledger.db); give the folder that `fedrank simulate --out` wrote",
-            param_hint="--run",
-        )
-    return str(run / "ledger.db")
+    from privacy.database import database_url, shown
+    from privacy.keyring import Keyring
+    from privacy.ledger import Ledger
+    from privacy.ledger_place import keys_folder
+
+    where = places(run, None, keys, ledger)
+    folder = where.keys if where.run or keys else keys_folder(where.ledger)
+    with (
+        closing(Keyring.open(folder, create=False)) as keyring,
+        closing(Ledger.open(where.ledger, keyring, create=False)) as opened,
+    ):
+        yield opened, shown(database_url(where.ledger))
 
 
 def _delta_of(delta: float | None, run: Path | None) -> float:
@@ -82,117 +133,11 @@ def _delta_of(delta: float | None, run: Path | None) -> float:
         ) from None
 
 
-def _report(place: str, delta: float, epsilon: float | None, merchant: str | None) -> dict[str, Any]:
-    from privacy.database import database_url, shown
-    from privacy.ledger import Ledger
-
-    ledger = Ledger.open(place, create=False)
-    statements = ledger.statement(merchant)
-    ledger.close()
-    return {
-        "ledger": shown(database_url(place)),
-        "delta": delta,
-        "granted_epsilon": epsilon,
-        "holders": [_holder(statement, delta, epsilon) for statement in statements],
-    }
-
-
-def _holder(statement: HolderStatement, delta: float, epsilon: float | None) -> dict[str, Any]:
-    from privacy.accountant import epsilon_of
-
-    spent = epsilon_of(math.sqrt(statement.highest_mu2), delta)
-    return {
-        "holder": statement.holder,
-        "shoppers": statement.accounts,
-        "highest_mu2": statement.highest_mu2,
-        "epsilon": spent,
-        "remaining_epsilon": None if epsilon is None else max(0.0, epsilon - spent),
-        "charges": [_charge(record) for record in statement.charges],
-    }
-
-
-def _charge(record: ChargeRecord) -> dict[str, Any]:
-    charge = record.charge
-    return {
-        "release_id": charge.release_id,
-        "stage": charge.stage,
-        "round": charge.round,
-        "noise_multiplier": charge.noise_multiplier,
-        "clipping_norm": charge.clipping_norm,
-        "mu2": charge.mu2,
-        "shoppers": record.subjects,
-        "state": str(record.state),
-        "reserved_at": record.reserved_at,
-        "committed_at": record.committed_at,
-    }
-
-
-def _print_report(report: dict[str, Any]) -> None:
+def _print(report: dict[str, Any]) -> None:
     from rich.console import Console
-    from rich.markup import escape
+
+    from fedrank.budget_table import facts, render_budget
 
     console = Console()
-    console.print(
-        f"Ledger {escape(report['ledger'])}; epsilon at delta {report['delta']:.3g}", soft_wrap=True
-    )
-    if not report["holders"]:
-        console.print("Nothing has been spent.")
-        return
-    console.print(_account_table(report))
-    console.print(_charge_table(report))
-
-
-def _account_table(report: dict[str, Any]) -> Table:
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table("holder", title="Highest spending of any shopper", title_justify="left")
-    for heading in ("shoppers", "mu^2", "epsilon", "left of the granted"):
-        table.add_column(heading, justify="right")
-    for holder in report["holders"]:
-        left = holder["remaining_epsilon"]
-        table.add_row(
-            escape(holder["holder"]),
-            f"{holder['shoppers']:,}",
-            f"{holder['highest_mu2']:.6g}",
-            f"{holder['epsilon']:.4f}",
-            "-" if left is None else f"{left:.4f} of {report['granted_epsilon']:g}",
-        )
-    return table
-
-
-def _charge_table(report: dict[str, Any]) -> Table:
-    """Charges in the order of their reservation; neighbours that differ only in their round share a line.
-
-    Noise / norm is the noise multiplier: standard deviation of the noise over the clipping norm.
-    """
-    from rich.box import SIMPLE_HEAD
-    from rich.markup import escape
-    from rich.table import Table
-
-    title = "Releases that were paid for"
-    table = Table("holder", "stage", "rounds", title=title, title_justify="left", box=SIMPLE_HEAD)
-    for heading in ("noise / norm", "mu^2 each", "shoppers"):
-        table.add_column(heading, justify="right")
-    table.add_column("state", no_wrap=True)
-    for holder in report["holders"]:
-        for _, group in groupby(holder["charges"], key=_alike):
-            table.add_row(escape(holder["holder"]), *map(escape, _charge_row(list(group))))
-    return table
-
-
-def _alike(charge: dict[str, Any]) -> tuple[Any, ...]:
-    return tuple(charge[name] for name in ("stage", "noise_multiplier", "clipping_norm", "mu2", "state"))
-
-
-def _charge_row(charges: list[dict[str, Any]]) -> list[str]:
-    first, last = charges[0], charges[-1]
-    fewest, most = min(one["shoppers"] for one in charges), max(one["shoppers"] for one in charges)
-    return [
-        first["stage"],
-        str(first["round"]) if len(charges) == 1 else f"{first['round']}-{last['round']} ({len(charges)})",
-        f"{first['noise_multiplier']:.6g}",
-        f"{first['mu2']:.6g}",
-        f"{fewest:,}" if fewest == most else f"{fewest:,}-{most:,}",
-        first["state"],
-    ]
+    console.print(facts(report), soft_wrap=True)
+    console.print(render_budget(report))
