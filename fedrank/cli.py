@@ -9,7 +9,7 @@ import sys
 import typer
 
 from fedrank import __version__
-from fedrank.commands import data, privacy
+from fedrank.commands import data, db, privacy
 from fedrank.commands.bench import HELP, bench
 from fedrank.commands.rank import rank
 from fedrank.commands.serve import serve
@@ -25,6 +25,7 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data")
 app.add_typer(privacy.app, name="privacy")
+app.add_typer(db.app, name="db")
 app.command()(simulate)
 app.command()(serve)
 app.command()(rank)

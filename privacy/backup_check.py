@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Engine, inspect
+from sqlalchemy import Engine, func, inspect, select
 
 from privacy.database import reading, shown
 from privacy.errors import DatabaseDamaged, DatabaseMissing
 from privacy.revisions import revision_of
-from privacy.schema import REVISIONS, metadata
+from privacy.schema import REVISIONS, holders, meta, metadata
 
 _SQLITE_COUNT: Final = "SELECT count(*) FROM {name}"
 # The text of a row needs all of its values, those kept apart from it included.
@@ -52,6 +52,14 @@ def check(engine: Engine) -> Health:
         rows=rows,
         damage=tuple(damage),
     )
+
+
+def owners(engine: Engine) -> tuple[list[str], bool]:
+    """Return the holders whose events the database keeps, sorted, and whether it keeps a ledger."""
+    ledger = select(func.count()).where(meta.c.part == "ledger")
+    with reading(engine) as connection:
+        names = connection.execute(select(holders.c.holder).order_by(holders.c.holder)).scalars().all()
+        return list(names), bool(connection.execute(ledger).scalar_one())
 
 
 def _broken_structure(engine: Engine) -> list[str]:
