@@ -39,6 +39,10 @@ demo: install
 	$(BIN)/python deploy/demo.py --run $(RUN)
 
 test: install-dev
+	@command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || \
+		echo "PostgreSQL is not installed, so its tests skip; for all tests: apt-get install postgresql"
+	@command -v softhsm2-util >/dev/null || \
+		echo "SoftHSM is not installed, so tests of PKCS#11 skip; for all tests: apt-get install softhsm2"
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 check: install-dev
