@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
+import re
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
@@ -126,3 +130,21 @@ def test_places_are_countries_regions_or_the_start_of_a_postal_code() -> None:
         with pytest.raises(TooFine) as error:
             coarse_place(**wrong)
         assert "Rose" not in str(error.value) and "80331" not in str(error.value)
+
+
+def test_the_example_of_the_page_prints_what_the_page_says_and_cannot_be_published_twice(
+    tmp_path: Path,
+) -> None:
+    """docs/anonymisation.md shows a program and its output; a second run is refused."""
+    root = Path(__file__).resolve().parents[2]
+    page = (root / "docs/anonymisation.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    (printed,) = re.findall(r"^```text\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    command = [sys.executable, "-c", program]
+    paths = {**os.environ, "PYTHONPATH": str(root)}
+    first, second = (
+        subprocess.run(command, cwd=tmp_path, env=paths, capture_output=True, text=True, timeout=60)
+        for _ in range(2)
+    )
+    assert (first.returncode, first.stdout) == (0, printed), first.stderr
+    assert "WindowOverlaps" in second.stderr and second.stdout == ""
