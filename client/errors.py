@@ -20,12 +20,16 @@ class StoreUnavailable(StoreError):
     """The database under the event store is missing, unreachable, full, or of a newer version."""
 
 
+class StoreFull(StoreUnavailable):
+    """There is no space left for what should be stored; nothing of it was kept, and reading goes on."""
+
+
+class StoreInterrupted(StoreError):
+    """Another thread that stored a batch together with its own was interrupted; the outcome is unknown."""
+
+
 class WrongKeys(StoreError):
     """The event store was opened with other keys than those it was written with."""
-
-
-class DamagedRow(StoreError):
-    """A stored row that is needed for writing does not open; reading goes on without it."""
 
 
 class ErasureIncomplete(StoreError):

@@ -1,57 +1,72 @@
 """The event store of a participant: every event is ciphertext at rest, under a key of its shopper's own.
 
 A row is an envelope of 1 to 64 events of one shopper. What is acknowledged survives a crash; a row that was
-damaged or moved is left out, named in `EventStore.quarantined`, and everything else is served. Several
-processes may have one store open; several holders may share a database, each with its own keys and
-pseudonyms.
+damaged or moved is left out, named in `EventStore.quarantined`, and everything else is served. Several threads
+may share one store, several processes may have it open, and several holders may share a database, each with its
+own keys and pseudonyms. The data keys lie in the keyring, never in this database.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Final, Self
 
-from sqlalchemy import Connection, Engine, delete, select
-
-from client import store_schema as tables
-from client.errors import ErasureIncomplete, StoreUnavailable, WrongKeys
+from client.errors import StoreUnavailable
 from client.events import Columns, Event
-from client.store_envelopes import new_key_check, passes_key_check
-from client.store_reading import empty_columns, extend, fetch_rows, list_shoppers, open_rows
-from client.store_writing import PAGE_SHOPPERS, insert_events, insert_or_skip, pages
-from privacy.database import drop_deleted_bytes, open_engine, prepare_part, reading, writing
-from privacy.errors import DatabaseError
-from privacy.keyring import HolderKeys, Keyring
+from client.group_commit import GroupCommit
+from client.store_access import StoreAccess, check_keys, translated
+from client.store_erasure import erase_shopper
+from client.store_reading import (
+    Quarantine,
+    by_shopper,
+    empty_columns,
+    extend,
+    list_shoppers,
+    oldest_first,
+    read_pages,
+)
+from client.store_writing import store_batches
+from privacy.database import open_engine, prepare
+from privacy.failpoints import Failpoint, no_failpoint
+from privacy.keyring import Keyring
 from privacy.pseudonyms import check_pseudonyms
+
+GROUP_EVENTS: Final = 10_000
+"""Most events that one transaction takes from several callers; one caller's batch is never cut."""
 
 
 class EventStore:
     """The events of one holder's shoppers, under their pseudonyms."""
 
-    def __init__(self, engine: Engine, keys: HolderKeys) -> None:
-        """Use an engine whose tables are there already; `EventStore.open` makes one."""
-        self._engine = engine
-        self._keys = keys
-        self._quarantine: set[str] = set()
+    def __init__(self, access: StoreAccess) -> None:
+        """Use a database whose tables are there already; `EventStore.open` makes one."""
+        self.access = access
+        self._quarantine = Quarantine()
+        self._appends = GroupCommit[Columns, int](
+            lambda batches: store_batches(access, batches),
+            size=len,
+            limit=GROUP_EVENTS,
+            common=StoreUnavailable,
+        )
 
     @classmethod
-    def open(cls, url: str | Path, keyring: Keyring, holder: str) -> Self:
+    def open(
+        cls, url: str | Path, keyring: Keyring, holder: str, failpoint: Failpoint = no_failpoint
+    ) -> Self:
         """Open the store of `holder` at a database URL or SQLite path; made if absent.
 
         Raises `StoreUnavailable` with the reason, or `WrongKeys` if the store was written with another
         keyring.
         """
-        keys = keyring.holder(holder)
-        with _translated():
+        with translated():
             engine = open_engine(url)
-            prepare_part(engine, tables.meta, tables.PART, tables.SCHEMA_VERSION)
-        store = cls(engine, keys)
-        store._check_keys()
-        return store
+            prepare(engine)
+        access = StoreAccess(engine=engine, keys=keyring.holder(holder), failpoint=failpoint)
+        check_keys(access)
+        return cls(access)
 
     def append(self, events: Iterable[Event]) -> int:
         """Store events durably, all or none, and return how many were new; an `event_id` is stored once."""
-        return self._insert(Columns.of(events))
+        return self._append(Columns.of(events))
 
     def append_columns(
         self,
@@ -85,7 +100,7 @@ class EventStore:
             event_id=list(absent if event_ids is None else event_ids),
         )
         columns.check()
-        return self._insert(columns)
+        return self._append(columns)
 
     def history(self, shopper: str) -> list[Event]:
         """Return the events of one shopper, oldest first; a shopper without events has an empty history."""
@@ -93,49 +108,49 @@ class EventStore:
 
     def scan(self) -> Iterator[tuple[str, list[Event]]]:
         """Go through all shoppers in the order of their pseudonyms, each with its events, oldest first."""
-        for shopper, columns in self._read(self.shoppers()):
+        for shopper, columns in by_shopper(self.pages()):
             yield shopper, list(columns.events())
 
     def read_columns(self, shoppers: Sequence[str] | None = None) -> Columns:
         """Return the events of some shoppers (default: all) as columns, by pseudonym and oldest first."""
         columns = empty_columns()
-        for _, more in self._read(self.shoppers() if shoppers is None else sorted(set(shoppers))):
-            extend(columns, more)
-        return columns
+        for page in self.pages(shoppers):
+            extend(columns, page)
+        return oldest_first(columns)
+
+    def pages(self, shoppers: Sequence[str] | None = None) -> Iterator[Columns]:
+        """Go through the events of some shoppers (default: all) in bounded memory.
+
+        They come by pseudonym, those of one shopper in the order in which they were stored; a shopper may begin
+        in one page and end in a later one.
+        """
+        wanted = self.shoppers() if shoppers is None else sorted(set(shoppers))
+        check_pseudonyms(wanted)
+        return read_pages(self.access, wanted, self._quarantine)
 
     def shoppers(self) -> list[str]:
         """Return the pseudonyms of all shoppers with events, sorted."""
-        with _translated(), reading(self._engine) as connection:
-            return list_shoppers(connection, self._keys.holder_id)
+        with self.access.reading() as connection:
+            return list_shoppers(connection, self.access.holder)
 
     @property
     def quarantined(self) -> frozenset[str]:
-        """The rows that did not open so far: `events/PSEUDONYM/NUMBER`, or `data_keys/PSEUDONYM` for all of
-        one.
-        """
-        return frozenset(self._quarantine)
+        """The rows that did not open so far: `events/PSEUDONYM/NUMBER`."""
+        return self._quarantine.names
 
     def erase(self, shopper: str) -> int:
-        """Delete everything of one shopper, the data key first, and return the number of rows of events.
+        """Delete everything of one shopper, its keys too, and return the number of rows of events.
 
-        On SQLite the deleted bytes are overwritten and the write-ahead log is emptied; `ErasureIncomplete`
-        says that another process held it, and erasing again completes it. PostgreSQL keeps deleted rows,
-        whose keys are still wrapped by the holder's, until its next vacuum.
+        On SQLite the deleted bytes are overwritten and the write-ahead log is emptied; `ErasureIncomplete` says
+        that another process held it, and erasing again completes it. PostgreSQL keeps deleted rows until its
+        next vacuum, but their keys never lay there and are gone.
         """
         check_pseudonyms([shopper])
-        with self._writing() as connection:
-            self._delete(connection, tables.data_keys, shopper)
-            rows = self._delete(connection, tables.events, shopper)
-            self._delete(connection, tables.event_ids, shopper)
-        if not drop_deleted_bytes(self._engine):
-            raise ErasureIncomplete(
-                "a shopper is erased, but the write-ahead log is in use by another reader; erase again to empty it"
-            )
-        return rows
+        return erase_shopper(self.access, shopper)
 
     def close(self) -> None:
         """Give the database connections back."""
-        self._engine.dispose()
+        self.access.engine.dispose()
 
     def __enter__(self) -> Self:
         """Use the store in a `with` block."""
@@ -145,47 +160,6 @@ class EventStore:
         """Close the store at the end of the block."""
         self.close()
 
-    def _insert(self, columns: Columns) -> int:
+    def _append(self, columns: Columns) -> int:
         check_pseudonyms(set(columns.shopper))
-        with self._writing() as connection:
-            return insert_events(connection, self._keys, columns)
-
-    def _read(self, shoppers: Sequence[str]) -> Iterator[tuple[str, Columns]]:
-        check_pseudonyms(shoppers)
-        for page in pages(shoppers, PAGE_SHOPPERS):
-            with _translated(), reading(self._engine) as connection:
-                rows = fetch_rows(connection, self._keys.holder_id, page)
-            yield from open_rows(rows, self._keys, self._quarantine)
-
-    def _delete(self, connection: Connection, table: Any, shopper: str) -> int:
-        own = (table.c.holder == self._keys.holder_id, table.c.shopper == shopper)
-        return connection.execute(delete(table).where(*own)).rowcount
-
-    def _check_keys(self) -> None:
-        holder = self._keys.holder_id
-        query = select(tables.holders.c.key_check).where(tables.holders.c.holder == holder)
-        with _translated(), reading(self._engine) as connection:
-            check = connection.execute(query).scalar_one_or_none()
-        if check is None:
-            with self._writing() as connection:
-                row = {"holder": holder, "key_check": new_key_check(self._keys)}
-                connection.execute(insert_or_skip(connection, tables.holders).values(row))
-                check = connection.execute(query).scalar_one()
-        if not passes_key_check(self._keys, check):
-            raise WrongKeys(
-                f"the events of holder {holder!r} were stored with other keys; open the store with the keyring that "
-                "it was made with"
-            )
-
-    @contextmanager
-    def _writing(self) -> Iterator[Connection]:
-        with _translated(), writing(self._engine) as connection:
-            yield connection
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except DatabaseError as error:
-        raise StoreUnavailable(f"the event store cannot be used: {error}") from None
+        return self._appends.submit(columns) if len(columns) else 0

@@ -3,98 +3,105 @@
 import json
 from collections.abc import Sequence
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any, Final
 
-from client import store_schema as tables
 from client.events import COLUMN_NAMES, Columns
+from privacy import cipher
 from privacy.cipher import FieldCipher, aad_of
 from privacy.errors import DecryptionError
-from privacy.keyring import HolderKeys
+from privacy.schema import RECORD_VERSION
 
 ENVELOPE_EVENTS: Final = 64
 """Most events of one envelope; sealing many at once costs little more than sealing one."""
 
-_FIRST_KEY_ID: Final = 1
-_VERSION_FIELD: Final = "v"
-_SEALED_NAMES: Final = tuple(name for name in COLUMN_NAMES if name != "shopper")
+SEALED_NAMES: Final = tuple(name for name in COLUMN_NAMES if name != "shopper")
+"""The columns inside an envelope; whose they are stands in the row."""
+
+_VERSION: Final = "v"
+_COUNT: Final = "n"
 _write_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
 
 class ShopperSeal:
-    """Seals and opens the envelopes of one shopper; each is bound to its holder, table, column and row."""
+    """Seals and opens the rows of one shopper in one table; each is bound to holder, table, column and row."""
 
     __slots__ = ("_cipher", "_place")
 
-    def __init__(self, data_key: bytes, key_id: int, holder: str, shopper: str) -> None:
-        """Take the shopper's data key and its number."""
-        self._cipher = FieldCipher(data_key, key_id)
-        self._place = _place(holder, "events", "sealed", shopper)
+    def __init__(self, key: bytes, key_id: int, holder: str, shopper: str, table: str = "events") -> None:
+        """Take a data key of the shopper and its number; the sealed column is called "sealed" in every table."""
+        self._cipher = FieldCipher(key, key_id)
+        self._place = _column_place(holder, table) + aad_of(shopper)
 
-    def seal(self, number: int, columns: Columns, positions: Sequence[int]) -> bytes:
-        """Seal the events of `columns` at `positions` as the shopper's row `number`."""
-        return self._cipher.seal(_encode(columns, positions), self._place + aad_of(number))
+    def seal(self, number: int, payload: bytes) -> bytes:
+        """Seal a payload as the shopper's row `number`."""
+        return self._cipher.seal(payload, self._place + aad_of(number))
 
-    def open(self, number: int, sealed: bytes) -> dict[str, list[Any]]:
-        """Return the columns (without the shopper) of row `number`, or raise `DecryptionError`."""
-        return _decode(self._cipher.open(sealed, self._place + aad_of(number)))
-
-
-def new_key(keys: HolderKeys, shopper: str) -> tuple[int, bytes]:
-    """Make a data key for a shopper of the holder: its number, and the key wrapped for storage."""
-    _, wrapped = keys.new_data_key(_key_place(keys.holder_id, shopper, _FIRST_KEY_ID))
-    return _FIRST_KEY_ID, wrapped
+    def open(self, number: int, sealed: bytes) -> bytes:
+        """Return the payload of row `number`, or raise `DecryptionError`."""
+        return self._cipher.open(sealed, self._place + aad_of(number))
 
 
-def seal_of(keys: HolderKeys, shopper: str, key_id: int, wrapped: bytes) -> ShopperSeal:
-    """Return the seal of a shopper from the stored data key, or raise `DecryptionError`."""
-    holder = keys.holder_id
-    return ShopperSeal(keys.unwrap(wrapped, _key_place(holder, shopper, key_id)), key_id, holder, shopper)
+def key_id_of(sealed: bytes) -> int:
+    """Return the id of the data key in a sealed row's header; 0, which no key has, if it is too short for one.
 
-
-def new_key_check(keys: HolderKeys) -> bytes:
-    """Return a wrapped random key that only this holder's keys can open."""
-    return keys.new_data_key(_place(keys.holder_id, "holders", "key_check", ""))[1]
-
-
-def passes_key_check(keys: HolderKeys, check: bytes) -> bool:
-    """Tell whether `check` was made with these keys."""
+    Nobody has vouched for it before the row opened under that key.
+    """
     try:
-        keys.unwrap(check, _place(keys.holder_id, "holders", "key_check", ""))
+        return cipher.key_id_of(sealed)
     except DecryptionError:
-        return False
-    return True
+        return 0
 
 
-def _place(holder: str, table: str, column: str, shopper: str) -> bytes:
-    return _column_place(holder, table, column) + aad_of(shopper)
+def encode(columns: Columns, positions: Sequence[int], names: Sequence[str] = SEALED_NAMES) -> bytes:
+    """Return the payload with the events of `columns` at ascending `positions`.
 
-
-@lru_cache(maxsize=1024)
-def _column_place(holder: str, table: str, column: str) -> bytes:
-    return aad_of("fedrank/store", tables.SCHEMA_VERSION, holder, table, column)
-
-
-def _key_place(holder: str, shopper: str, key_id: int) -> bytes:
-    return _place(holder, "data_keys", "wrapped", shopper) + aad_of(key_id)
-
-
-def _encode(columns: Columns, positions: Sequence[int]) -> bytes:
-    payload: dict[str, Any] = {_VERSION_FIELD: tables.SCHEMA_VERSION}
-    for name in _SEALED_NAMES:
-        column = getattr(columns, name)
-        values = [column[position] for position in positions]
-        if any(value is not None for value in values):
+    A column in which all of them agree is written as that one value, and one that holds nothing is left out.
+    Only the columns called `names` are looked at: whoever knows that the others hold nothing saves the time.
+    """
+    payload: dict[str, Any] = {_VERSION: RECORD_VERSION, _COUNT: len(positions)}
+    take = _taker(positions)
+    for name in names:
+        values = take(getattr(columns, name))
+        first = values[0]
+        if values.count(first) < len(values):
             payload[name] = values
+        elif first is not None:
+            payload[name] = first
     return _write_json(payload).encode()
 
 
-def _decode(payload: bytes) -> dict[str, list[Any]]:
+def decode(payload: bytes) -> dict[str, list[Any]]:
+    """Return the columns (without the shopper) inside a payload; `DecryptionError` if it has another form."""
     try:
         found = json.loads(payload)
-        version, count = found.pop(_VERSION_FIELD), len(found["timestamp"])
-        columns = {name: found.pop(name, None) or [None] * count for name in _SEALED_NAMES}
+        version, count = found.pop(_VERSION), found.pop(_COUNT)
+        columns = {name: _whole(found.pop(name, None), count) for name in SEALED_NAMES}
     except (ValueError, KeyError, TypeError, AttributeError):
         raise DecryptionError("an envelope opened but holds no events in the known form") from None
-    if version != tables.SCHEMA_VERSION or found or any(len(values) != count for values in columns.values()):
-        raise DecryptionError(f"an envelope opened but holds no events of version {tables.SCHEMA_VERSION}")
+    if version != RECORD_VERSION or found or any(len(values) != count for values in columns.values()):
+        raise DecryptionError(f"an envelope opened but holds no events of version {RECORD_VERSION}")
     return columns
+
+
+def names_in_use(columns: Columns) -> list[str]:
+    """Return the sealed columns that hold anything at all."""
+    return [name for name in SEALED_NAMES if any(value is not None for value in getattr(columns, name))]
+
+
+def _whole(value: Any, count: int) -> list[Any]:
+    return value if isinstance(value, list) else [value] * count
+
+
+def _taker(positions: Sequence[int]) -> Any:
+    """Return a function that takes the values at `positions` out of a column."""
+    first, last = positions[0], positions[-1]
+    if last - first + 1 == len(positions):
+        return itemgetter(slice(first, last + 1))
+    pick = itemgetter(*positions)
+    return lambda column: list(pick(column))
+
+
+@lru_cache(maxsize=1024)
+def _column_place(holder: str, table: str) -> bytes:
+    return aad_of("fedrank/store", RECORD_VERSION, holder, table, "sealed")

@@ -1,17 +1,27 @@
-"""How events get into the store: ids claimed once, keys made where absent, envelopes sealed row by row."""
+"""How events get into the store: ids claimed once, row numbers taken, keys looked at, envelopes sealed and written.
+
+The order of the steps is what keeps a shopper's events readable after an append was acknowledged, and
+unreadable after an erasure was, whoever else appends, erases or rotates keys at the same time:
+
+1. Data keys are made *before* the transaction: making them waits for the keyring's disk, and nobody should wait
+   for that with the database locked.
+2. Ids are claimed first in it, since they decide how many rows there will be; then the rows of `shoppers` are
+   taken, always in this order and sorted, so that no two writers wait for each other.
+3. Taking a shopper's row locks it until the commit, and only then is its key looked at (`client.store_locking`).
+4. Only then is anything sealed.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Final
 
 from sqlalchemy import Connection
-from sqlalchemy.dialects import postgresql, sqlite
 
-from client import store_schema as tables
-from client.errors import DamagedRow
-from client.events import Columns
-from client.store_envelopes import ENVELOPE_EVENTS, ShopperSeal, new_key, seal_of
-from privacy.errors import DecryptionError
-from privacy.keyring import HolderKeys
+from client.events import COLUMN_NAMES, Columns
+from client.store_access import StoreAccess, translated
+from client.store_envelopes import ENVELOPE_EVENTS, ShopperSeal, encode, names_in_use
+from client.store_locking import dialect_of, take_rows
+from privacy.data_keys import DataKey
 
 PAGE_SHOPPERS: Final = 1000
 """Shoppers whose rows are sealed or opened together, so that memory stays flat."""
@@ -22,93 +32,69 @@ def pages(values: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
     return (values[first : first + size] for first in range(0, len(values), size))
 
 
-def insert_events(connection: Connection, keys: HolderKeys, columns: Columns) -> int:
-    """Store the events of `columns` that are not there yet and return how many those were.
-
-    Locks are taken in one order (ids, then keys, both sorted), so that two writers never wait for each other.
-    """
-    by_shopper: dict[str, list[int]] = {}
-    positions = _claim_ids(connection, keys, columns)
-    for position in positions:
-        by_shopper.setdefault(columns.shopper[position], []).append(position)
-    for page in pages(sorted(by_shopper), PAGE_SHOPPERS):
-        _insert_envelopes(connection, keys, columns, {shopper: by_shopper[shopper] for shopper in page})
-    return len(positions)
-
-
-def insert_or_skip(connection: Connection, table: Any) -> Any:
-    """Return an INSERT into `table` that passes over rows whose primary key is there already."""
-    return _insert(connection, table).on_conflict_do_nothing()
+def store_batches(access: StoreAccess, batches: Sequence[Columns]) -> list[int]:
+    """Store batches of events in one transaction; return of each how many were not there yet."""
+    columns = batches[0] if len(batches) == 1 else _joined(batches)
+    with translated():
+        newest = access.keys.data_keys.newest(sorted(set(columns.shopper)))
+    access.failpoint("append: keys made")
+    with access.writing() as connection:
+        fresh = _claim_ids(connection, access, columns)
+        access.failpoint("append: ids claimed")
+        _insert_events(connection, access, newest, columns, fresh)
+        access.failpoint("append: before commit")
+    access.failpoint("append: after commit")
+    return _counts(batches, fresh)
 
 
-def _insert(connection: Connection, table: Any) -> Any:
-    # Both dialects spell ON CONFLICT alike, but each has its own class for it.
-    return (sqlite if connection.engine.name == "sqlite" else postgresql).insert(table)
+def _joined(batches: Sequence[Columns]) -> Columns:
+    by_name = zip(*(batch.by_name() for batch in batches), strict=True)
+    joined = ([value for column in columns for value in column] for columns in by_name)
+    return Columns(**dict(zip(COLUMN_NAMES, joined, strict=True)))
 
 
-def _claim_ids(connection: Connection, keys: HolderKeys, columns: Columns) -> list[int]:
+def _counts(batches: Sequence[Columns], fresh: Sequence[bool]) -> list[int]:
+    ends = [0]
+    for batch in batches:
+        ends.append(ends[-1] + len(batch))
+    return [sum(fresh[first:last]) for first, last in pairwise(ends)]
+
+
+def _claim_ids(connection: Connection, access: StoreAccess, columns: Columns) -> list[bool]:
+    """Return of each event whether it is new: it has no id, or one that nobody brought before."""
+    blind_index = access.keys.blind_index
     wanted: dict[tuple[str, bytes], int] = {}
-    for position, event_id in enumerate(columns.event_id):
+    for position, (shopper, event_id) in enumerate(zip(columns.shopper, columns.event_id, strict=True)):
         if event_id is not None:
-            shopper = columns.shopper[position]
-            wanted.setdefault((shopper, keys.blind_index(f"{shopper}/{event_id}")), position)
-    if not wanted:
-        return list(range(len(columns)))
-    ids = tables.event_ids
-    rows = [
-        {"holder": keys.holder_id, "shopper": shopper, "blind": blind} for shopper, blind in sorted(wanted)
-    ]
-    claim = insert_or_skip(connection, ids).returning(ids.c.shopper, ids.c.blind)
-    claimed = {wanted[shopper, bytes(blind)] for shopper, blind in connection.execute(claim, rows)}
-    return [
-        position
-        for position, event_id in enumerate(columns.event_id)
-        if event_id is None or position in claimed
-    ]
+            wanted.setdefault((shopper, blind_index(f"{shopper}/{event_id}")), position)
+    fresh = [event_id is None for event_id in columns.event_id]
+    if wanted:
+        for claim in dialect_of(connection).claim_ids(connection, access.holder, sorted(wanted)):
+            fresh[wanted[claim]] = True
+    return fresh
 
 
-def _insert_envelopes(
-    connection: Connection, keys: HolderKeys, columns: Columns, by_shopper: Mapping[str, Sequence[int]]
+def _insert_events(
+    connection: Connection,
+    access: StoreAccess,
+    newest: Mapping[str, DataKey],
+    columns: Columns,
+    fresh: Sequence[bool],
 ) -> None:
-    envelopes = {
-        shopper: list(pages(positions, ENVELOPE_EVENTS)) for shopper, positions in by_shopper.items()
-    }
-    counts = {shopper: len(found) for shopper, found in envelopes.items()}
-    rows = [
-        {
-            "holder": keys.holder_id,
-            "shopper": shopper,
-            "number": number,
-            "sealed": seal.seal(number, columns, positions),
-        }
-        for shopper, seal, first in _take_numbers(connection, keys, counts)
-        for number, positions in enumerate(envelopes[shopper], start=first)
-    ]
-    connection.execute(tables.events.insert(), rows)
-
-
-def _take_numbers(
-    connection: Connection, keys: HolderKeys, counts: Mapping[str, int]
-) -> Iterator[tuple[str, ShopperSeal, int]]:
-    """Reserve row numbers for each shopper; give the seal, made where absent, and the first number."""
-    table = tables.data_keys
-    rows = []
-    for shopper, count in counts.items():
-        key_id, wrapped = new_key(keys, shopper)
-        row = {"holder": keys.holder_id, "shopper": shopper, "key_id": key_id, "wrapped": wrapped}
-        rows.append(row | {"next_number": count})
-    insert = _insert(connection, table)
-    # One statement makes the key or takes the one that is there: no other process can come between.
-    take = insert.on_conflict_do_update(
-        index_elements=["holder", "shopper"],
-        set_={"next_number": table.c.next_number + insert.excluded.next_number},
-    ).returning(table.c.shopper, table.c.key_id, table.c.wrapped, table.c.next_number)
-    for shopper, key_id, wrapped, next_number in connection.execute(take, rows):
-        try:
-            seal = seal_of(keys, shopper, key_id, wrapped)
-        except DecryptionError:
-            raise DamagedRow(
-                f"row data_keys/{shopper} of holder {keys.holder_id!r} does not open, so nothing can be stored for "
-                "this shopper; restore the row from a backup, or erase the shopper to begin anew"
-            ) from None
-        yield shopper, seal, next_number - counts[shopper]
+    by_shopper: dict[str, list[int]] = {}
+    for position, shopper in enumerate(columns.shopper):
+        if fresh[position]:
+            by_shopper.setdefault(shopper, []).append(position)
+    names = names_in_use(columns)
+    for page in pages(sorted(by_shopper), PAGE_SHOPPERS):
+        envelopes = {shopper: list(pages(by_shopper[shopper], ENVELOPE_EVENTS)) for shopper in page}
+        counts = {shopper: len(own) for shopper, own in envelopes.items()}
+        taken = take_rows(connection, access, newest, counts)
+        access.failpoint("append: numbers taken")
+        rows = [
+            (access.holder, shopper, number, seal.seal(number, encode(columns, positions, names)))
+            for shopper, key, first in taken
+            for seal in [ShopperSeal(key.key, key.key_id, access.holder, shopper)]
+            for number, positions in enumerate(envelopes[shopper], start=first)
+        ]
+        dialect_of(connection).insert_rows(connection, rows)

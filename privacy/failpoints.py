@@ -17,7 +17,13 @@ def no_failpoint(_name: str) -> None:
 
 FAILPOINTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
-        "append": (),
+        "append": (
+            "append: keys made",
+            "append: ids claimed",
+            "append: numbers taken",
+            "append: before commit",
+            "append: after commit",
+        ),
         "charge": (
             "charge: accounts charged",
             "charge: before commit",
@@ -25,7 +31,12 @@ FAILPOINTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
             "charge: remembered",
         ),
         "rotate": (),
-        "erase": (),
+        "erase": (
+            "erase: locked",
+            "erase: rows deleted",
+            "erase: keys destroyed",
+            "erase: after commit",
+        ),
         "migrate": (
             "migrate: locked",
             "migrate: after a revision",

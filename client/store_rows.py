@@ -1,0 +1,40 @@
+"""What goes between the store and its database on the hot path."""
+
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+from sqlalchemy import Connection
+
+BLIND_BYTES: Final = 16
+"""Length of a blind index."""
+
+Claim = tuple[str, bytes]
+"""A shopper and the blind index of an event's id."""
+
+Wanted = tuple[str, int, int]
+"""A shopper, the id of the key for it if it has none yet, and how many row numbers it needs."""
+
+Taken = tuple[str, int, int]
+"""A shopper, the id of the key that its new rows use, and the number after the last one reserved."""
+
+SealedRow = tuple[str, str, int, bytes]
+"""A row of `events`: holder, shopper, number, sealed."""
+
+
+class Dialect(Protocol):
+    """The statements that each kind of database has to be asked in its own way; all take sorted batches."""
+
+    def claim_ids(self, connection: Connection, holder: str, claims: Sequence[Claim]) -> list[Claim]:
+        """Note the ids of events; return those that had not been there."""
+        ...
+
+    def take_numbers(self, connection: Connection, holder: str, wanted: Sequence[Wanted]) -> list[Taken]:
+        """Reserve row numbers, and lock each shopper's row until the end of the transaction.
+
+        One statement makes the row or adds to the one that is there: no other writer can come between.
+        """
+        ...
+
+    def insert_rows(self, connection: Connection, rows: Sequence[SealedRow]) -> None:
+        """Write sealed rows."""
+        ...
