@@ -30,7 +30,14 @@ FAILPOINTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
             "charge: after commit",
             "charge: remembered",
         ),
-        "rotate": (),
+        "rotate": (
+            "rotate: keys made",
+            "rotate: keys in use",
+            "rotate: shoppers locked",
+            "rotate: before commit",
+            "rotate: rows sealed",
+            "rotate: old keys destroyed",
+        ),
         "erase": (
             "erase: locked",
             "erase: rows deleted",
