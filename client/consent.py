@@ -26,6 +26,10 @@ class InvalidConsent(ClientError, ValueError):
     """A decision holds a value that no decision can have."""
 
 
+class DamagedConsent(ClientError):
+    """A record of consent does not open; it grants nothing."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decision:
     """One decision: granted or withdrawn, when (seconds since 1970, UTC), and where it came from."""
