@@ -14,7 +14,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from client.consent import Purpose
 from client.store import EventStore
+from client.store_consent import Consents
 from privacy.database import database_url
 from privacy.keyring import Keyring
 from privacy.ledger import Ledger
@@ -28,6 +30,9 @@ DEVICE_SHARE = 0.5
 
 CATALOGUE_COLUMNS = ("item_id", "title", "category", "brand", "price", "description", "merchant_id")
 
+
+CONSENT_ORIGIN = "import of a data set"
+"""Where a simulated shopper's consent comes from: nobody was asked, and the report says so."""
 
 RESERVED = (DEVICES, COORDINATOR)
 """Holders in stores and ledgers that are no merchants."""
@@ -161,7 +166,7 @@ def _store_merchants(folder: Path, keyring: Keyring, events: pl.DataFrame) -> tu
 
 
 def _store(folder: Path, keyring: Keyring, holder: str, events: pl.DataFrame) -> dict[str, str]:
-    """Encrypt the events of one holder's shoppers and return the shoppers' pseudonyms there."""
+    """Encrypt the events of one holder's shoppers, note their consent, and return their pseudonyms there."""
     pseudonymise = keyring.holder(holder).pseudonymiser.of
     names = {user: pseudonymise(user) for user in events["user_id"].unique()}
     with EventStore.open(folder / "store" / "events.db", keyring, holder) as store:
@@ -174,6 +179,7 @@ def _store(folder: Path, keyring: Keyring, holder: str, events: pl.DataFrame) ->
             prices=events["price"].to_list(),
             merchant_ids=events["merchant_id"].to_list(),
         )
+        Consents(store.access).record(names.values(), Purpose, granted=True, origin=CONSENT_ORIGIN)
     return names
 
 
