@@ -179,7 +179,7 @@ def _store(folder: Path, keyring: Keyring, holder: str, events: pl.DataFrame) ->
             prices=events["price"].to_list(),
             merchant_ids=events["merchant_id"].to_list(),
         )
-        Consents(store.access).record(names.values(), Purpose, granted=True, origin=CONSENT_ORIGIN)
+        Consents(store.access).record(names.values(), tuple(Purpose), granted=True, origin=CONSENT_ORIGIN)
     return names
 
 
