@@ -29,7 +29,11 @@ def charge_accounts(connection: Connection, charge: Charge, cohort: Sequence[str
     """
     most = cap_mu2 * (1 + CAP_TOLERANCE)
     with connection.begin_nested() as unless_refused:
-        if connection.execute(_spending(connection.engine, charge, cohort, most)).rowcount == len(cohort):
+        spending = _spending(connection.engine, charge, cohort, most)
+        # Without this option the row count of an INSERT is not kept.
+        if connection.execute(spending, execution_options={"preserve_rowcount": True}).rowcount == len(
+            cohort
+        ):
             return
         unless_refused.rollback()
     these = accounts_of(connection.engine, charge.holder, cohort)
