@@ -12,6 +12,8 @@ from typing import Final, Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, AESGCMSIV
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from privacy.errors import DecryptionError, PrivacyError
 
@@ -19,7 +21,6 @@ KEY_BYTES: Final = 32
 _NONCE_BYTES: Final = 12
 _TAG_BYTES: Final = 16
 _HEADER = struct.Struct(">BI")
-_LENGTH = struct.Struct(">I")
 _FIRST_SECRET_BYTE: Final = _HEADER.size + _NONCE_BYTES
 
 TOKEN_OVERHEAD: Final = _FIRST_SECRET_BYTE + _TAG_BYTES
@@ -28,8 +29,24 @@ TOKEN_OVERHEAD: Final = _FIRST_SECRET_BYTE + _TAG_BYTES
 
 def aad_of(*parts: str | int | bytes) -> bytes:
     """Encode associated data as length-prefixed parts, so that ("ab", "c") and ("a", "bc") differ."""
-    encoded = [part if isinstance(part, bytes) else str(part).encode() for part in parts]
-    return b"".join(_LENGTH.pack(len(part)) + part for part in encoded)
+    pieces = []
+    for part in parts:
+        encoded = part if isinstance(part, bytes) else str(part).encode()
+        pieces += (len(encoded).to_bytes(4, "big"), encoded)
+    return b"".join(pieces)
+
+
+def key_id_of(token: bytes) -> int:
+    """Return the number of the key that a token's header names; `DecryptionError` if it is too short for one."""
+    if len(token) < TOKEN_OVERHEAD:
+        raise DecryptionError(_too_short(token))
+    return int(_HEADER.unpack_from(token)[1])
+
+
+def sub_key(secret: bytes, label: str) -> bytes:
+    """Derive the key of 32 bytes for one use, named by `label`, from a secret (HKDF-SHA256, RFC 5869)."""
+    info = b"fedrank/v1/" + label.encode()
+    return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=info).derive(secret)
 
 
 class _Aead(Protocol):
@@ -99,10 +116,14 @@ def _checked(key: bytes) -> bytes:
 
 def _explain_header(token: bytes, expected: bytes) -> str:
     if len(token) < TOKEN_OVERHEAD:
-        return f"a ciphertext has {len(token)} bytes; the shortest possible has {TOKEN_OVERHEAD}"
+        return _too_short(token)
     version, key_id = _HEADER.unpack_from(token)
     own_version, own_key_id = _HEADER.unpack(expected)
     return (
         f"a ciphertext of version {version} under key {key_id} was given to a cipher of version "
         f"{own_version} with key {own_key_id}"
     )
+
+
+def _too_short(token: bytes) -> str:
+    return f"a ciphertext has {len(token)} bytes; the shortest possible has {TOKEN_OVERHEAD}"

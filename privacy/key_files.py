@@ -1,13 +1,16 @@
-"""Files that hold keys: created once, whole or not at all, readable by their owner alone.
+"""Files that hold keys: created once or replaced, whole or not at all, readable by their owner alone.
 
-A file appears under its name only when its content is on the disk: it is written beside, flushed, and then
-linked to its name, which fails if another process was first; then the other's content counts. So two
-processes that create the same file at once both go on with the same key.
+A file appears under its name only when its content is on the disk: it is written beside and flushed first. Creating
+links it to its name, which fails if another process was first; then the other's content counts. Replacing renames it,
+and then overwrites the bytes of the file that was there.
 """
 
+import fcntl
 import os
 import secrets
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from privacy.errors import KeyringError
@@ -32,25 +35,25 @@ def open_folder(folder: Path, *, create: bool) -> None:
 
 def read_private(path: Path) -> bytes | None:
     """Return the content of a key file, or None if there is none; refuse one that others may read."""
-    try:
-        with path.open("rb") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            content = file.read()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise KeyringError(f"key file {path} cannot be read: {error.strerror}") from error
-    if mode & _OTHERS:
-        raise KeyringError(
-            f"key file {path} has mode {mode:04o}; only its owner may read it. Run: chmod 0600 {path}, "
-            "and replace the keys if anyone else had access"
-        )
-    return content
+    while True:
+        try:
+            with path.open("rb") as file:
+                found = os.fstat(file.fileno())
+                content = file.read()
+            # Replaced while it was read: what was read may be overwritten already.
+            unchanged = path.stat().st_ino == found.st_ino
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise KeyringError(f"key file {path} cannot be read: {error.strerror}") from error
+        if unchanged:
+            _refuse_exposed(path, stat.S_IMODE(found.st_mode))
+            return content
 
 
 def create_private(path: Path, content: bytes) -> bytes:
     """Create a key file of mode 0600 durably and return its content, or the content of whoever was first."""
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    beside = _beside(path)
     try:
         _write_durably(beside, content)
         try:
@@ -63,6 +66,55 @@ def create_private(path: Path, content: bytes) -> bytes:
     finally:
         beside.unlink(missing_ok=True)
     return content
+
+
+def replace_private(path: Path, content: bytes) -> None:
+    """Put `content` in the place of a key file, durably and at once, and overwrite the bytes that were there.
+
+    A file system that keeps old versions of blocks (snapshots, flash memory) may have them still.
+    """
+    beside, old = _beside(path), _beside(path)
+    try:
+        _write_durably(beside, content)
+        old.hardlink_to(path)
+        beside.replace(path)
+        _flush_folder(path.parent)
+        _overwrite(old)
+    except OSError as error:
+        raise KeyringError(f"key file {path} cannot be replaced: {error.strerror}") from error
+    finally:
+        beside.unlink(missing_ok=True)
+        old.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
+    """Hold the lock that the file `path` stands for; without `wait`, tell by False that another process has it.
+
+    A process that dies lets go of it.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(descriptor)
+
+
+def _refuse_exposed(path: Path, mode: int) -> None:
+    if mode & _OTHERS:
+        raise KeyringError(
+            f"key file {path} has mode {mode:04o}; only its owner may read it. Run: chmod 0600 {path}, "
+            "and replace the keys if anyone else had access"
+        )
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}")
 
 
 def _existing(path: Path) -> bytes:
@@ -78,6 +130,13 @@ def _write_durably(path: Path, content: bytes) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _overwrite(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.write(bytes(path.stat().st_size))
         file.flush()
         os.fsync(file.fileno())
 

@@ -1,81 +1,171 @@
 """The key-management service: the one place that holds the key-encryption key.
 
-`Kms` is what the keyring needs from it; `LocalFileKms` keeps the key in a file of mode 0600 beside the holder
-keys.
+`Kms` is what the keyring needs from it. Two kinds exist: a local file (`privacy/kms_local.py`), and a token spoken to
+by PKCS#11 (`privacy/kms_pkcs11.py`), such as a hardware security module, which the key never leaves. The file
+`kms.key` in the keyring's folder says which kind a keyring has; nothing ever falls back to a weaker one.
 """
 
-import base64
+from __future__ import annotations
+
 import json
-import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Any, Final, Protocol
 
-from privacy.cipher import KEY_BYTES, KeyWrap, aad_of
-from privacy.errors import KeyringError
-from privacy.key_files import create_private, read_private
+from privacy.errors import KeyringError, KmsUnavailable
+from privacy.key_files import read_private
 
-KEY_FILE_NAME = "kms.key"
-_FORMAT = 1
+KEY_FILE_NAME: Final = "kms.key"
+FORMAT: Final = 2
+"""Of `kms.key` and the files of secrets; 1 was that of earlier development versions."""
 
 
 class Kms(Protocol):
-    """Wraps and unwraps keys under a key that never leaves it."""
+    """Wraps and unwraps keys under a key that never leaves it; that key has numbered versions.
+
+    `rotate`, `destroy` and their like are called by one process at a time; the others go on meanwhile.
+    """
+
+    @property
+    def protection(self) -> str:
+        """In words, what keeps the key-encryption key from whoever copies the keyring's folder."""
+        ...
 
     def wrap(self, key: bytes, aad: bytes) -> bytes:
-        """Return `key` encrypted and bound to `aad`."""
+        """Return `key` encrypted under the newest version and bound to `aad`; the header names the version."""
         ...
 
     def unwrap(self, wrapped: bytes, aad: bytes) -> bytes:
-        """Return the key inside `wrapped`, or raise `DecryptionError`."""
+        """Return the key inside `wrapped`, or raise `DecryptionError` (`UnknownKeyVersion` if that is the reason)."""
+        ...
+
+    def versions(self) -> tuple[int, ...]:
+        """Return the versions that exist now, the newest last."""
+        ...
+
+    def rotate(self) -> int:
+        """Make a new version, durably, and return its number; from now on `wrap` uses it."""
+        ...
+
+    def destroy(self, version: int) -> None:
+        """Destroy a version for ever; what it wrapped cannot be opened any more. Repeating it does nothing."""
         ...
 
 
-class LocalFileKms:
-    """A key-encryption key in one local file, which only its owner may read."""
-
-    def __init__(self, key: bytes, key_id: int) -> None:
-        """Take the 32-byte key-encryption key and its number."""
-        self._cipher = KeyWrap(key, key_id)
-
-    @classmethod
-    def open(cls, folder: Path) -> Self:
-        """Load the key-encryption key of `folder`; `KeyringError` if it is missing, damaged or exposed."""
-        path = folder / KEY_FILE_NAME
-        content = read_private(path)
-        if content is None:
-            raise KeyringError(f"there is no key-encryption key at {path}; restore it from its backup")
-        return cls(*_decode(content, path))
-
-    @classmethod
-    def create(cls, folder: Path) -> Self:
-        """Make a new key-encryption key in `folder`, or load the one that another process just made."""
-        path = folder / KEY_FILE_NAME
-        key_id, key = secrets.randbits(32), secrets.token_bytes(KEY_BYTES)
-        fresh = json.dumps({"format": _FORMAT, "key_id": key_id, "key": base64.b64encode(key).decode()})
-        return cls(*_decode(create_private(path, fresh.encode()), path))
-
-    def wrap(self, key: bytes, aad: bytes) -> bytes:
-        """Return `key` encrypted under the key-encryption key and bound to `aad`."""
-        return self._cipher.seal(key, aad_of("fedrank/kms", aad))
-
-    def unwrap(self, wrapped: bytes, aad: bytes) -> bytes:
-        """Return the key inside `wrapped`; `DecryptionError` if it was not wrapped here for `aad`."""
-        return self._cipher.open(wrapped, aad_of("fedrank/kms", aad))
+@dataclass(frozen=True, kw_only=True)
+class Unprotected:
+    """The key-encryption key lies in a file that only its owner can read; whoever copies the folder has it."""
 
 
-def _decode(content: bytes, path: Path) -> tuple[bytes, int]:
+@dataclass(frozen=True, kw_only=True)
+class Passphrase:
+    """The key-encryption key is encrypted under a key derived from a passphrase by scrypt (RFC 7914)."""
+
+    text: str = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyFile:
+    """The key-encryption key is encrypted under a key in a file elsewhere, such as on a removable medium."""
+
+    path: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pkcs11Token:
+    """The key-encryption key lies in a PKCS#11 token and never leaves it."""
+
+    module: Path
+    token: str
+    pin: str = field(repr=False)
+
+
+Unlock = Unprotected | Passphrase | KeyFile | Pkcs11Token
+"""How the key-encryption key is protected and opened."""
+
+
+def unlock_from(environment: Mapping[str, str]) -> Unlock:
+    """Choose how to open the key-encryption key by variables of the environment; `Unprotected` if none is set.
+
+    FEDRANK_PASSPHRASE or FEDRANK_PASSPHRASE_FILE; FEDRANK_KEY_FILE; FEDRANK_PKCS11_MODULE with
+    FEDRANK_PKCS11_TOKEN and FEDRANK_PKCS11_PIN or FEDRANK_PKCS11_PIN_FILE. Raises `KmsUnavailable` if they contradict
+    each other or a file is gone.
+    """
+    passphrase = _secret(environment, "FEDRANK_PASSPHRASE")
+    module = environment.get("FEDRANK_PKCS11_MODULE")
+    found: list[Unlock] = []
+    if passphrase is not None:
+        found.append(Passphrase(text=passphrase))
+    if file := environment.get("FEDRANK_KEY_FILE"):
+        found.append(KeyFile(path=Path(file)))
+    if module:
+        found.append(_token(environment, Path(module)))
+    if len(found) > 1:
+        raise KmsUnavailable(
+            "the environment names several ways to open the key-encryption key "
+            f"({', '.join(type(one).__name__ for one in found)}); leave the one that the keyring is protected by"
+        )
+    return found[0] if found else Unprotected()
+
+
+def _token(environment: Mapping[str, str], module: Path) -> Pkcs11Token:
+    token, pin = environment.get("FEDRANK_PKCS11_TOKEN"), _secret(environment, "FEDRANK_PKCS11_PIN")
+    if not token or pin is None:
+        raise KmsUnavailable(
+            "FEDRANK_PKCS11_MODULE is set, but not which token and PIN; "
+            "set FEDRANK_PKCS11_TOKEN and FEDRANK_PKCS11_PIN or FEDRANK_PKCS11_PIN_FILE"
+        )
+    return Pkcs11Token(module=module, token=token, pin=pin)
+
+
+def _secret(environment: Mapping[str, str], name: str) -> str | None:
+    """Return a secret from a variable, or from the private file that the variable NAME_FILE names."""
+    direct, file = environment.get(name), environment.get(f"{name}_FILE")
+    if direct and file:
+        raise KmsUnavailable(f"{name} and {name}_FILE are both set; leave one of them")
+    if not file:
+        return direct or None
+    return read_secret(Path(file), f"{name}_FILE")
+
+
+def read_secret(path: Path, origin: str) -> str:
+    """Return the one line of a private file; `KmsUnavailable` names `origin` if it is absent or empty."""
+    content = read_private(path)
+    if content is None:
+        raise KmsUnavailable(
+            f"{origin} names {path}, and there is no such file; correct the path or mount it"
+        )
+    try:
+        text = content.decode().rstrip("\r\n")
+    except UnicodeDecodeError:
+        text = ""
+    if not text:
+        raise KmsUnavailable(
+            f"{origin} names {path}, which holds no text in UTF-8; write the secret on one line"
+        )
+    return text
+
+
+def read_record(content: bytes, path: Path) -> dict[str, Any]:
+    """Return the JSON object of a key file in the known format; `KeyringError` says what else it is."""
     try:
         record = json.loads(content)
-        form, key_id = int(record["format"]), int(record["key_id"])
-        key = base64.b64decode(record["key"], validate=True)
+        form = int(record["format"])
     except (ValueError, KeyError, TypeError) as error:
+        raise damaged(path, error) from None
+    if form < FORMAT:
         raise KeyringError(
-            f"key file {path} is damaged ({type(error).__name__}); restore it from its backup"
-        ) from None
-    if form != _FORMAT:
-        raise KeyringError(f"key file {path} has format {form}; this version of fedrank reads {_FORMAT}")
-    if len(key) != KEY_BYTES or not 0 <= key_id < 2**32:
-        raise KeyringError(
-            f"key file {path} is damaged: a key of {len(key)} bytes; restore it from its backup"
+            f"key file {path} has format {form}, of an earlier development version, and cannot be carried over; "
+            "begin with a new keyring and new databases (a new run folder)"
         )
-    return key, key_id
+    if form > FORMAT:
+        raise KeyringError(
+            f"key file {path} has format {form}; this version of fedrank reads {FORMAT}; update fedrank"
+        )
+    return dict(record)
+
+
+def damaged(path: Path, error: Exception) -> KeyringError:
+    """Return the error of a key file that is not what was written."""
+    return KeyringError(f"key file {path} is damaged ({type(error).__name__}); restore it from its backup")
