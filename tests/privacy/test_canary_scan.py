@@ -107,7 +107,7 @@ def database_with(value: str) -> bytes:
 
 def test_a_canary_that_lies_across_two_pages_of_a_database_is_found(tmp_path: Path) -> None:
     """SQLite continues a long value in another page, so that no search of the file itself finds it."""
-    files = (database_with("." * offset + ID + "." * 9000) for offset in range(0, 5000, 5))
+    files = (database_with("." * 2000 + ID + "." * after) for after in range(5000, 10_000, 5))
     torn = [data for data in files if WORD.encode() not in data]
     assert torn
     for data in torn:
