@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -29,14 +30,17 @@ def charge_seconds(new: NewDatabase, shoppers: int, charges: int) -> list[float]
         NotCharged: an account does not hold what was charged to it.
     """
     subjects, seconds = world.pseudonyms(shoppers), []
-    with new() as url, TemporaryDirectory() as folder:
-        ledger = Ledger.open(url, Keyring.open(Path(folder) / "keys"))
+    with (
+        new() as url,
+        TemporaryDirectory() as folder,
+        closing(Keyring.open(Path(folder) / "keys")) as keyring,
+        closing(Ledger.open(url, keyring)) as ledger,
+    ):
         for number in range(charges):
             before = time.perf_counter()
             ledger.reserve(_charge(number), subjects, CAP_MU2)
             seconds.append(time.perf_counter() - before)
         spent = ledger.spent_by_subject(world.HOLDER)
-        ledger.close()
     due = charges * PRICE_MU2
     wrong = sum(abs(value - due) > 1e-9 for value in spent.values()) + abs(len(spent) - shoppers)
     if wrong:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,6 +11,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from client.store import EventStore
+from client.store_rotation import reencrypt
 from evaluation.bench import storage_world as world
 from evaluation.bench.storage_bulk import EventsLost, NewDatabase
 from evaluation.bench.storage_load import Seen, Spec, load_on
@@ -22,9 +22,6 @@ PER_SHOPPER = 100
 
 WARM_S = 3.0
 """Of load before anything is measured."""
-
-Reencrypt = Callable[[str, Path], None]
-"""Gives every shopper of the store at a URL new keys, with the keyring in a folder, and returns when it is done."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +59,7 @@ class Online:
         return [seconds for due, seconds in measured if (self.before <= due <= self.after) == during]
 
 
-def online(new: NewDatabase, shoppers: int, calm_s: float, reencrypt: Reencrypt) -> Online:
+def online(new: NewDatabase, shoppers: int, calm_s: float) -> Online:
     """Fill a store, put it under load, and re-encrypt it between two calm spells of the same load.
 
     Raises:
@@ -78,7 +75,8 @@ def online(new: NewDatabase, shoppers: int, calm_s: float, reencrypt: Reencrypt)
             start = time.monotonic()
             time.sleep(calm_s)
             before = time.monotonic()
-            reencrypt(url, keys)
+            with world.store_at(url, keys) as store:
+                reencrypt(store.access)
             after = time.monotonic()
             time.sleep(calm_s)
             seen = load.stop()

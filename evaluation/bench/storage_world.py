@@ -11,7 +11,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -133,7 +133,7 @@ def read_ours(store: EventStore) -> tuple[float, int]:
 @contextmanager
 def store_at(url: str, keys: Path) -> Iterator[EventStore]:
     """Open the store of `HOLDER`, made where absent, with the keyring in `keys`."""
-    with EventStore.open(url, Keyring.open(keys), HOLDER) as store:
+    with closing(Keyring.open(keys)) as keyring, EventStore.open(url, keyring, HOLDER) as store:
         yield store
 
 
