@@ -29,7 +29,7 @@ TOKEN_OVERHEAD: Final = _FIRST_SECRET_BYTE + _TAG_BYTES
 
 def aad_of(*parts: str | int | bytes) -> bytes:
     """Encode associated data as length-prefixed parts, so that ("ab", "c") and ("a", "bc") differ."""
-    pieces = []
+    pieces: list[bytes] = []
     for part in parts:
         encoded = part if isinstance(part, bytes) else str(part).encode()
         pieces += (len(encoded).to_bytes(4, "big"), encoded)
