@@ -1,7 +1,8 @@
 """Which participants a node carries, and their shoppers as arrays.
 
 A merchant's node carries that merchant. In simulation one node carries many participants, so that a message
-serves a cohort of devices: node p of P carries the participants p, p + P, p + 2P and so on.
+serves a cohort of devices: node p of P carries the participants p, p + P, p + 2P and so on. Only shoppers who have
+granted training take part; a decision counts from the next round on.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from client.consent import Purpose
 from client.errors import ClientError
 from client.shoppers import Shoppers, load_shoppers
 from client.store import EventStore
+from client.store_consent import Consents
 from model.catalogue import PublicItems, read_public_items
 from privacy.keyring import Keyring
 from privacy.ledger import Ledger
@@ -25,6 +28,9 @@ from privacy.ledger_place import ledger_at
 from proto.federation import DEVICES, MERCHANT_PART
 
 LISTED = "participants.json"
+
+Stamp = tuple[int, int]
+"""What tells one population in a folder from the next one there."""
 
 
 class CohortError(ClientError, ValueError):
@@ -99,7 +105,7 @@ def home_of(node_config: Mapping[str, object], run_config: Mapping[str, object])
 
 
 def cohort_at(home: Home) -> Cohort:
-    """Open the stores of a node's participants; kept in memory, since every round asks again."""
+    """Return a node's participants; shoppers stay in memory while neither population nor decisions change."""
     folder = Path(home.population)
     written = (folder / LISTED).stat()  # the last file that a population writes: a new one is read anew
     stamp = (written.st_ino, written.st_mtime_ns)
@@ -109,20 +115,43 @@ def cohort_at(home: Home) -> Cohort:
     return Cohort(name=name, units=units, ledger=_ledger(home.ledger, home.ledger_keys), catalogue=catalogue)
 
 
+@dataclass
+class _Kept:
+    """The units of a node, and what they were loaded from: the population and the decisions of its shoppers."""
+
+    source: tuple[object, ...] = ()
+    units: tuple[Unit, ...] = ()
+
+
 @lru_cache(maxsize=4096)
-def _units(folder: Path, node: int, nodes: int, stamp: tuple[int, int]) -> tuple[Unit, ...]:
-    """Return a node's participants; runs with other ledgers share them, so that they are in memory once."""
-    listed = json.loads((folder / LISTED).read_text(encoding="utf-8"))
-    catalogue = _catalogue(folder / "catalogue.parquet", stamp)
-    keyring = Keyring.open(folder / "keys", create=False)
-    units = [_unit(folder, keyring, merchant, catalogue) for merchant in listed["merchants"][node::nodes]]
-    if devices := listed["devices"][node::nodes]:
-        units.append(_device_group(folder, keyring, devices, catalogue))
-    return tuple(units)
+def _kept(folder: Path, node: int, nodes: int) -> _Kept:
+    """Return the place of a node's units; runs with other ledgers share it, so that they are in memory once."""
+    return _Kept()
+
+
+def _units(folder: Path, node: int, nodes: int, stamp: Stamp) -> tuple[Unit, ...]:
+    """Return a node's participants, loaded anew where anything changed."""
+    listed, kept = _listed(folder, stamp), _kept(folder, node, nodes)
+    merchants, devices = listed["merchants"][node::nodes], listed["devices"][node::nodes]
+    decisions = [_consents(folder, merchant, stamp).stamp() for merchant in merchants]
+    if devices:
+        decisions.append(_consents(folder, DEVICES, stamp).stamp(devices))
+    if kept.source != (stamp, *decisions):
+        units = [_unit(folder, merchant, stamp) for merchant in merchants]
+        if devices:
+            units += _device_group(folder, devices, stamp)
+        kept.source, kept.units = (stamp, *decisions), tuple(units)
+    return kept.units
 
 
 @lru_cache(maxsize=4)
-def _catalogue(path: Path, stamp: tuple[int, int]) -> PublicItems:
+def _listed(folder: Path, stamp: Stamp) -> dict[str, list[str]]:
+    listed: dict[str, list[str]] = json.loads((folder / LISTED).read_text(encoding="utf-8"))
+    return listed
+
+
+@lru_cache(maxsize=4)
+def _catalogue(path: Path, stamp: Stamp) -> PublicItems:
     return read_public_items(path)
 
 
@@ -131,19 +160,33 @@ def _ledger(url: str, keys: str) -> Ledger:
     return ledger_at(url, keys)
 
 
-def _unit(folder: Path, keyring: Keyring, merchant: str, catalogue: PublicItems) -> Unit:
-    """Return a merchant with all shoppers of its store."""
-    with EventStore.open(folder / "store" / "events.db", keyring, merchant) as store:
-        shoppers = load_shoppers(store, catalogue.index, None)
+@lru_cache(maxsize=64)
+def _store(folder: Path, holder: str, stamp: Stamp) -> EventStore:
+    keyring = Keyring.open(folder / "keys", create=False)
+    return EventStore.open(folder / "store" / "events.db", keyring, holder)
+
+
+def _consents(folder: Path, holder: str, stamp: Stamp) -> Consents:
+    return Consents(_store(folder, holder, stamp).access)
+
+
+def _unit(folder: Path, merchant: str, stamp: Stamp) -> Unit:
+    """Return a merchant with those shoppers of its store who granted training."""
+    catalogue = _catalogue(folder / "catalogue.parquet", stamp)
+    granted = sorted(_consents(folder, merchant, stamp).granted(Purpose.TRAINING))
+    shoppers = load_shoppers(_store(folder, merchant, stamp), catalogue.index, granted)
     items = catalogue.of_merchant(merchant)
     return Unit(
         part=MERCHANT_PART + merchant, holder=merchant, participants=1, shoppers=shoppers, items=items
     )
 
 
-def _device_group(folder: Path, keyring: Keyring, devices: list[str], catalogue: PublicItems) -> Unit:
-    """Return devices, each with the events of its one shopper over all merchants."""
-    with EventStore.open(folder / "store" / "events.db", keyring, DEVICES) as store:
-        shoppers = load_shoppers(store, catalogue.index, devices)
+def _device_group(folder: Path, devices: list[str], stamp: Stamp) -> list[Unit]:
+    """Return the devices whose shopper granted training, with the events over all merchants; none is no unit."""
+    granted = sorted(_consents(folder, DEVICES, stamp).granted(Purpose.TRAINING, devices))
+    if not granted:
+        return []
+    catalogue = _catalogue(folder / "catalogue.parquet", stamp)
+    shoppers = load_shoppers(_store(folder, DEVICES, stamp), catalogue.index, granted)
     items = np.arange(len(catalogue))
-    return Unit(part=DEVICES, holder=DEVICES, participants=len(devices), shoppers=shoppers, items=items)
+    return [Unit(part=DEVICES, holder=DEVICES, participants=len(granted), shoppers=shoppers, items=items)]

@@ -1,13 +1,19 @@
-"""Joins the ranking endpoint to the encrypted event store; the rooms of the two do not know each other."""
+"""Joins the ranking endpoint to the encrypted event store; the rooms of the two do not know each other.
+
+A stored history makes a profile only where the shopper has granted that; anybody else is unknown, and what they do
+is recorded all the same.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from client.consent import Purpose
 from client.errors import ClientError
 from client.events import Event
 from client.store import EventStore
+from client.store_consent import Consents
 from model.features import KINDS
 from privacy.errors import PrivacyError
 from privacy.pseudonyms import NotAPseudonym, Pseudonymiser, check_pseudonyms
@@ -25,12 +31,15 @@ class ShopperEvents:
     def __init__(self, store: EventStore, pseudonymiser: Pseudonymiser) -> None:
         """Read and write `store`, whose shoppers go by the pseudonyms of `pseudonymiser`."""
         self._store = store
+        self._consents = Consents(store.access)
         self._pseudonymiser = pseudonymiser
 
     def history(self, shopper: str) -> list[PastEvent] | None:
-        """What the shopper did, oldest first; None where the store knows nothing of them."""
+        """What the shopper did, oldest first; None where the store may not tell or knows nothing of them."""
         with _raising(ProfileUnavailable):
-            events = self._store.history(self._pseudonym(shopper))
+            pseudonym = self._pseudonym(shopper)
+            granted = self._consents.granted(Purpose.PROFILE, [pseudonym])
+            events = self._store.history(pseudonym) if granted else []
         return [
             PastEvent(item_id=event.item_id, kind=event.kind, time=event.timestamp)
             for event in events
