@@ -21,6 +21,10 @@ _FULL: Final[_Family] = (
     "has no space left or may not grow: nothing of this change was stored and reading goes on; free space or raise "
     "the limit, then repeat",
 )
+_NO_INDEX: Final[_Family] = (
+    StorageFull,
+    "cannot be opened: there is no space for the 32 KiB that index its log; free space, then repeat",
+)
 _DAMAGED: Final[_Family] = (
     DatabaseDamaged,
     "is damaged: see what is left with `fedrank db check`, and restore a backup into a new database",
@@ -30,7 +34,7 @@ _NO_ANSWER: Final[_Family] = (DatabaseError, "does not answer: check host, port 
 _SQLITE: Final[dict[int, _Family]] = {
     sqlite3.SQLITE_FULL: _FULL,
     sqlite3.SQLITE_IOERR_WRITE: _FULL,
-    sqlite3.SQLITE_IOERR_SHMSIZE: _FULL,
+    sqlite3.SQLITE_IOERR_SHMSIZE: _NO_INDEX,
     sqlite3.SQLITE_CORRUPT: _DAMAGED,
     sqlite3.SQLITE_NOTADB: (DatabaseError, "is not an SQLite database: check the path"),
     sqlite3.SQLITE_CANTOPEN: (DatabaseError, "cannot be opened: check its folder and permissions"),

@@ -13,6 +13,7 @@ from privacy.errors import DatabaseMissing
 BUSY_SECONDS: Final = 30.0
 """How long a statement waits for another process before it fails."""
 
+_PRIMARY_CODE: Final = 0xFF  # the bits of an extended result code that say which kind it is
 _PRAGMAS: Final = ("synchronous=FULL", "secure_delete=ON", "temp_store=MEMORY")
 
 
@@ -63,7 +64,7 @@ def _use_write_ahead_log(cursor: Any) -> None:
         try:
             cursor.execute("PRAGMA journal_mode=WAL")
             return
-        except sqlite3.OperationalError:
-            if time.monotonic() > deadline:
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & _PRIMARY_CODE != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
             time.sleep(0.02)
