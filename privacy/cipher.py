@@ -18,10 +18,10 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from privacy.errors import DecryptionError, PrivacyError
 
 KEY_BYTES: Final = 32
-_NONCE_BYTES: Final = 12
+NONCE_BYTES: Final = 12
 _TAG_BYTES: Final = 16
 _HEADER = struct.Struct(">BI")
-_FIRST_SECRET_BYTE: Final = _HEADER.size + _NONCE_BYTES
+_FIRST_SECRET_BYTE: Final = _HEADER.size + NONCE_BYTES
 
 TOKEN_OVERHEAD: Final = _FIRST_SECRET_BYTE + _TAG_BYTES
 """Bytes that a token is longer than its plaintext."""
@@ -41,6 +41,18 @@ def key_id_of(token: bytes) -> int:
     if len(token) < TOKEN_OVERHEAD:
         raise DecryptionError(_too_short(token))
     return int(_HEADER.unpack_from(token)[1])
+
+
+def pack_header(version: int, key_id: int) -> bytes:
+    """Return the first bytes of a token: its version and the number of its key."""
+    return _HEADER.pack(version, key_id)
+
+
+def split_token(token: bytes, version: int) -> tuple[bytes, bytes, bytes]:
+    """Return header, nonce, and ciphertext with tag; `DecryptionError` if it is no token of `version`."""
+    if len(token) < TOKEN_OVERHEAD or token[0] != version:
+        raise DecryptionError(f"a ciphertext of {len(token)} bytes is none of version {version}")
+    return token[: _HEADER.size], token[_HEADER.size : _FIRST_SECRET_BYTE], token[_FIRST_SECRET_BYTE:]
 
 
 def sub_key(secret: bytes, label: str) -> bytes:
@@ -68,7 +80,7 @@ class _TokenCipher:
 
     def seal(self, plaintext: bytes, aad: bytes) -> bytes:
         """Encrypt and authenticate `plaintext`, bound to `aad`; two calls never give the same token."""
-        nonce = os.urandom(_NONCE_BYTES)
+        nonce = os.urandom(NONCE_BYTES)
         return self._header + nonce + self._aead.encrypt(nonce, plaintext, self._header + aad)
 
     def open(self, token: bytes, aad: bytes) -> bytes:

@@ -20,6 +20,17 @@ KEY_FILE_NAME: Final = "kms.key"
 FORMAT: Final = 2
 """Of `kms.key` and the files of secrets; 1 was that of earlier development versions."""
 
+NONE, PASSPHRASE, KEY_FILE, PKCS11 = "none", "passphrase", "key file", "pkcs11"
+"""The kinds of protection, as `kms.key` names them."""
+
+
+_WAYS: Final = {
+    NONE: "unset the variables of the environment, or protect it first: fedrank keys protect",
+    PASSPHRASE: "set FEDRANK_PASSPHRASE_FILE (or FEDRANK_PASSPHRASE)",
+    KEY_FILE: "set FEDRANK_KEY_FILE to that file",
+    PKCS11: "set FEDRANK_PKCS11_MODULE, FEDRANK_PKCS11_TOKEN and FEDRANK_PKCS11_PIN_FILE",
+}
+
 
 class Kms(Protocol):
     """Wraps and unwraps keys under a key that never leaves it; that key has numbered versions.
@@ -145,6 +156,28 @@ def read_secret(path: Path, origin: str) -> str:
             f"{origin} names {path}, which holds no text in UTF-8; write the secret on one line"
         )
     return text
+
+
+def kind_of(unlock: Unlock) -> str:
+    """Return the kind of protection that `unlock` opens."""
+    match unlock:
+        case Unprotected():
+            return NONE
+        case Passphrase():
+            return PASSPHRASE
+        case KeyFile():
+            return KEY_FILE
+        case Pkcs11Token():
+            return PKCS11
+
+
+def check_kind(kind: str, unlock: Unlock, path: Path) -> None:
+    """Refuse to open the key file `path`, protected as `kind`, in another way."""
+    if kind != kind_of(unlock):
+        raise KmsUnavailable(
+            f"{path} has the protection '{kind}', but '{kind_of(unlock)}' was given; "
+            f"{_WAYS.get(kind, 'update fedrank')}"
+        )
 
 
 def read_record(content: bytes, path: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 from privacy.cipher import KEY_BYTES, KeyWrap, aad_of, sub_key
 from privacy.errors import DecryptionError, KeyringError, KmsUnavailable, WrongPassphrase
 from privacy.key_files import read_private
-from privacy.kms import KeyFile, Passphrase, Unlock, Unprotected
+from privacy.kms import KEY_FILE, NONE, PASSPHRASE, KeyFile, Passphrase, Unlock, check_kind, kind_of
 
 SCRYPT_COST: Final = 2**17
 """N of scrypt (r = 8, p = 1): 128 MiB and a third of a second for each guess; OWASP's advice of 2024."""
@@ -21,11 +21,10 @@ SCRYPT_COST: Final = 2**17
 _SCRYPT_BLOCK: Final = 8
 _MOST_COST: Final = 2**20
 _SALT_BYTES: Final = 16
-_NONE, _PASSPHRASE, _KEY_FILE = "none", "passphrase", "key file"
 _WORDS: Final = {
-    _NONE: "file of mode 0600, not encrypted: whoever copies the folder can read everything",
-    _PASSPHRASE: "passphrase (scrypt)",
-    _KEY_FILE: "key file outside the folder",
+    NONE: "file of mode 0600, not encrypted: whoever copies the folder can read everything",
+    PASSPHRASE: "passphrase (scrypt)",
+    KEY_FILE: "key file outside the folder",
 }
 
 
@@ -63,7 +62,7 @@ class FileLock:
 
 def new_lock(unlock: Unlock, path: Path, cost: int = SCRYPT_COST) -> FileLock:
     """Make a lock for the key file `path`; a passphrase gets a fresh salt."""
-    parameters: dict[str, Any] = {"kind": _kind(unlock)}
+    parameters: dict[str, Any] = {"kind": kind_of(unlock)}
     if isinstance(unlock, Passphrase):
         salt = base64.b64encode(os.urandom(_SALT_BYTES)).decode()
         parameters |= {"salt": salt, "n": cost, "r": _SCRYPT_BLOCK, "p": 1}
@@ -79,30 +78,8 @@ def open_lock(
     """
     if known is not None and known.parameters == parameters:
         return known
-    if parameters["kind"] != _kind(unlock):
-        raise KmsUnavailable(_mismatch(str(parameters["kind"]), unlock, path))
+    check_kind(str(parameters["kind"]), unlock, path)
     return FileLock(parameters=dict(parameters), key=_key(unlock, parameters, path))
-
-
-def _kind(unlock: Unlock) -> str:
-    match unlock:
-        case Unprotected():
-            return _NONE
-        case Passphrase():
-            return _PASSPHRASE
-        case KeyFile():
-            return _KEY_FILE
-    return "pkcs11"
-
-
-def _mismatch(kind: str, unlock: Unlock, path: Path) -> str:
-    ways = {
-        _NONE: "unset the variables of the environment, or protect it first: fedrank keys protect",
-        _PASSPHRASE: "set FEDRANK_PASSPHRASE_FILE (or FEDRANK_PASSPHRASE)",
-        _KEY_FILE: "set FEDRANK_KEY_FILE to that file",
-        "pkcs11": "set FEDRANK_PKCS11_MODULE, FEDRANK_PKCS11_TOKEN and FEDRANK_PKCS11_PIN_FILE",
-    }
-    return f"{path} has the protection '{kind}', but '{_kind(unlock)}' was given; {ways.get(kind, 'update fedrank')}"
 
 
 def _key(unlock: Unlock, parameters: Mapping[str, Any], path: Path) -> bytes | None:

@@ -2,13 +2,19 @@
 
 from pathlib import Path
 
-from privacy.kms import KEY_FILE_NAME, Kms, Unlock
+from privacy.errors import KeyringError
+from privacy.key_files import read_private
+from privacy.kms import KEY_FILE_NAME, Kms, Pkcs11Token, Unlock, check_kind, damaged, read_record
 from privacy.kms_local import LocalFileKms
+from privacy.kms_pkcs11 import Pkcs11Kms
 
 
 def create_kms(folder: Path, unlock: Unlock) -> Kms:
     """Make a key-encryption key for a new keyring, or open the one that another process just made."""
-    return LocalFileKms.create(folder / KEY_FILE_NAME, unlock)
+    path = folder / KEY_FILE_NAME
+    if isinstance(unlock, Pkcs11Token):
+        return Pkcs11Kms.create(path, unlock)
+    return LocalFileKms.create(path, unlock)
 
 
 def open_kms(folder: Path, unlock: Unlock) -> Kms:
@@ -16,4 +22,19 @@ def open_kms(folder: Path, unlock: Unlock) -> Kms:
 
     Raises `KeyringError`, as `WrongPassphrase` or `KmsUnavailable` where that is the reason.
     """
-    return LocalFileKms(folder / KEY_FILE_NAME, unlock)
+    path = folder / KEY_FILE_NAME
+    kind = _kind(path)
+    check_kind(kind, unlock, path)
+    if isinstance(unlock, Pkcs11Token):
+        return Pkcs11Kms(path, unlock)
+    return LocalFileKms(path, unlock)
+
+
+def _kind(path: Path) -> str:
+    content = read_private(path)
+    if content is None:
+        raise KeyringError(f"there is no key-encryption key at {path}; restore it from its backup")
+    try:
+        return str(read_record(content, path)["protection"]["kind"])
+    except (KeyError, TypeError) as error:
+        raise damaged(path, error) from None
