@@ -14,11 +14,13 @@ from typing import Any
 
 import pytest
 
+from client.consent import Purpose
 from client.errors import StoreUnavailable
 from client.events import Event
 from client.ranking import RankingClient
 from client.ranking_words import Impression, Interaction, Surface
 from client.store import EventStore
+from client.store_consent import Consents
 from fedrank.commands.rank import SurfaceName, read_history
 from fedrank.shopper_events import ShopperEvents
 from model.features import SURFACES
@@ -69,7 +71,16 @@ def stocked(run_folder: Path) -> Path:
             Event(shopper=pseudonym, item_id=item, kind="purchase", timestamp=NOW)
             for item in ("item-03", "item-16")
         )
+    allow_profile(run_folder, "devices")
     return run_folder
+
+
+def allow_profile(run: Path, holder: str, *, granted: bool = True) -> None:
+    """Record that the shopper lets a holder use the stored history, or no longer does."""
+    keyring = Keyring.open(run / "keys")
+    pseudonym = keyring.holder(holder).pseudonymiser.of(SHOPPER)
+    with EventStore.open(run / "store" / "events.db", keyring, holder) as store:
+        Consents(store.access).record([pseudonym], [Purpose.PROFILE], granted=granted, origin="a test")
 
 
 @contextmanager
@@ -152,7 +163,13 @@ def test_a_merchants_endpoint_uses_only_its_own_catalogue_and_shoppers(stocked: 
         with RankingClient(address, timeout=30) as client:
             told = client.record([done, foreign])
         assert (told.acknowledged, told.unknown_items) == (1, 1)
+        assert ask("--address", address, "--shopper", SHOPPER)["cold_start"] is True, (
+            "nobody granted a profile"
+        )
+        allow_profile(stocked, "merchant-1")
         assert ask("--address", address, "--shopper", SHOPPER)["profile_source"] == "stored"
+        allow_profile(stocked, "merchant-1", granted=False)
+        assert ask("--address", address, "--shopper", SHOPPER)["cold_start"] is True
     keyring = Keyring.open(stocked / "keys")
     holders = [keyring.holder(name).pseudonymiser.of(SHOPPER) for name in ("devices", "merchant-1")]
     assert holders[0] != holders[1]
@@ -250,6 +267,11 @@ class Join:
         self.store = EventStore.open(folder / "events.db", Keyring.open(folder / "keys"), "devices")
         self.events = ShopperEvents(self.store, self.keys.pseudonymiser)
 
+    def allow(self, *shoppers: str) -> None:
+        """Record that shoppers let their history be used."""
+        names = [self.keys.pseudonymiser.of(shopper) for shopper in shoppers]
+        Consents(self.store.access).record(names, [Purpose.PROFILE], granted=True, origin="a test")
+
 
 @pytest.fixture
 def join(tmp_path: Path) -> Iterator[Join]:
@@ -277,6 +299,7 @@ def feedback(event_id: str, shopper: str, **changes: Any) -> FeedbackEvent:
 def test_an_id_that_looks_like_a_pseudonym_is_stored_under_a_pseudonym_all_the_same(join: Join) -> None:
     """A merchant's ids may be 32 hex digits: only a value the store knows already stands for itself."""
     lookalike = "0123456789abcdef" * 2
+    join.allow(lookalike, "plain id")
     assert join.events.history(lookalike) is None
     assert join.events.record([feedback("e1", lookalike), feedback("e2", "plain id")]) == 2
     assert lookalike not in join.store.shoppers()
@@ -286,8 +309,17 @@ def test_an_id_that_looks_like_a_pseudonym_is_stored_under_a_pseudonym_all_the_s
     assert len(join.events.history(pseudonym) or ()) == len(join.events.history("plain id") or ()) == 2
 
 
+def test_without_consent_events_are_recorded_and_make_no_profile(join: Join) -> None:
+    """The history is there the moment that the shopper grants it."""
+    assert join.events.record([feedback("e1", "s")]) == 1
+    assert join.events.history("s") is None
+    join.allow("s")
+    assert [event.item_id for event in join.events.history("s") or ()] == ["i"]
+
+
 def test_what_was_shown_is_kept_and_is_no_part_of_a_history(join: Join) -> None:
     """Impressions lie in the store with their surface and ranking; the profile has interactions only."""
+    join.allow("s")
     shown = feedback("e1", "s", kind=None, surface=ServedSurface.CART, rank=1)
     assert join.events.record([shown, shown]) == 1
     assert join.events.history("s") is None
@@ -301,6 +333,7 @@ def test_a_store_that_fails_speaks_the_servers_words(join: Join, monkeypatch: py
     def full(*_: object) -> Callable[..., Any]:
         raise StoreUnavailable("the disk is full")
 
+    join.allow("s")
     monkeypatch.setattr(join.store, "history", full)
     monkeypatch.setattr(join.store, "append", full)
     with pytest.raises(ProfileUnavailable, match="the disk is full"):
