@@ -44,7 +44,8 @@ def _data(report: Report) -> Text:
     data = report["data"]
     counts = ", ".join(f"{number(data[key])} {key}" for key in ("shoppers", "items", "events", "merchants"))
     style = "bold black on yellow" if is_simulated(report) else "bold"
-    return Text.assemble(("Data     ", "bold"), f"{data['name']}: ", (data["label"], style), f"; {counts}")
+    lines = Text.assemble(("Data     ", "bold"), f"{data['name']}: ", (data["label"], style), f"; {counts}")
+    return lines.append("\nConsent  ", "bold").append(data["consent"]) if "consent" in data else lines
 
 
 def _models(report: Report) -> Table:

@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from client.consent import Purpose
 from client.shoppers import EVENT_LIMIT
 from evaluation.errors import SettingsError
 from evaluation.experiment import FEDERATED, PRIVATE, REJECTED_FILE, Experiment, Released, finite, measured
@@ -22,6 +23,7 @@ from privacy.anonymity import K, at_least
 from privacy.plan import Stage, Trust
 from server.coordination.config import Participants
 from server.registry import Registry
+from simulation.population import CONSENT_ORIGIN
 from simulation.staging import drop_stage
 
 KEY_METRIC = "ndcg@10"
@@ -127,6 +129,7 @@ def _data(experiment: Experiment) -> dict[str, Any]:
         "event_limit": EVENT_LIMIT,
         "capped_shoppers_at_least": at_least(_capped(cut)),
         "source": dataset.source,
+        "consent": f"{' and '.join(Purpose)}, recorded for every shopper by {CONSENT_ORIGIN}",
     }
 
 
