@@ -7,19 +7,18 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from evaluation.planning_place import place_of_plan, spent_before
 from evaluation.settings import ExperimentSettings, Watch
 from evaluation.split import Split, choose, split
 from model.catalogue import PublicItems, read_public_items
 from model.spectral import head_size
 from privacy.accountant import default_delta, epsilon_of
-from privacy.database import database_url
-from privacy.ledger import Ledger
 from privacy.plan import Plan, Release, Stage, Trust
 from server.coordination.budget import Releaser
 from server.coordination.config import FederationConfig, Participants
 from simulation.data import Dataset, load
-from simulation.federated import FederationSettings, Place, plan_before, run_config_of
-from simulation.population import Population, build_population, place_keys
+from simulation.federated import FederationSettings, plan_before, run_config_of
+from simulation.population import Population, build_population
 
 
 def federation_of(settings: ExperimentSettings, dataset: Dataset, cut: Split) -> FederationSettings:
@@ -57,11 +56,9 @@ def planned(settings: ExperimentSettings, watch: Watch) -> dict[str, Any]:
     watch.begin("planning", 1)
     federation = federation_of(settings, dataset, cut)
     with tempfile.TemporaryDirectory() as folder:
-        place = _place(settings, Path(folder))
+        place = place_of_plan(settings, Path(folder))
         population = _who_takes_part(Path(folder), dataset, cut, settings.participants)
-        ledger = Ledger.open(place.ledger)
-        run_config = run_config_of(population, federation, place, population.spent_mu2(ledger))
-        ledger.close()
+        run_config = run_config_of(population, federation, place, spent_before(population, place))
         plan = plan_before(run_config, population.participants)
         catalogue = read_public_items(population.folder / "catalogue.parquet")
     shoppers = int(run_config["shoppers"])
@@ -76,32 +73,6 @@ def planned(settings: ExperimentSettings, watch: Watch) -> dict[str, Any]:
         **_budget(plan),
         "stages": [_stage(plan, *pair) for pair in zip(plan.releases, heads, strict=True)],
     }
-
-
-def _place(settings: ExperimentSettings, folder: Path) -> Place:
-    """Return where a run looks its budget up: its ledger if there is one, and its keys without a way to add any.
-
-    Raises:
-        LostKeys: as the run itself would.
-    """
-    url = database_url(settings.ledger_url)
-    on_server = url.get_backend_name() != "sqlite"
-    begun = on_server or Path(str(url.database)).exists()
-    own = settings.out / "keys"
-    keys = folder / "linked" / "keys"
-    keys.parent.mkdir()
-    if own.exists():
-        place_keys(settings.out, settings.ledger_url)
-        keys = own
-    elif begun:
-        place_keys(keys.parent, settings.ledger_url)
-    (folder / "keys").mkdir(mode=0o700)
-    for file in keys.glob("*.*"):
-        (folder / "keys" / file.name).symlink_to(file.resolve())
-    ledger = settings.ledger_url if begun else str(folder / "ledger.db")
-    return Place(
-        name=settings.out.name, registry=folder / "registry", ledger=ledger, checkpoints=folder / "rounds"
-    )
 
 
 def _who_takes_part(folder: Path, dataset: Dataset, cut: Split, kind: Participants) -> Population:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fedrank.places import KeysOption, LedgerOption, RunOption, places
+from fedrank.places import KeysOption, LedgerOption, Places, RunOption, places
 
 if TYPE_CHECKING:
     from privacy.ledger import Ledger
@@ -43,8 +43,8 @@ def budget(
     """
     from fedrank.budget_report import budget_report
 
-    stated_delta = _delta_of(delta, run)
-    with _ledger(ledger, run, keys) as (opened, shown_as):
+    where, stated_delta = _where(ledger, run, keys), _delta_of(delta, run)
+    with _ledger(where) as (opened, shown_as):
         report = budget_report(opened, shown_as, stated_delta, epsilon, merchant)
     if as_json:
         typer.echo(json.dumps(report))
@@ -72,8 +72,9 @@ def quota(
     """
     if (epsilon is None) is not remove:
         raise typer.BadParameter("give either --epsilon EPSILON or --remove")
+    where = _where(ledger, run, keys)
     stated_delta = 0.0 if epsilon is None else _delta_of(delta, run)
-    with _ledger(ledger, run, keys) as (opened, _):
+    with _ledger(where) as (opened, _):
         found = _changed(opened, merchant, epsilon, stated_delta)
     typer.echo(json.dumps(found) if as_json else _sentence(found))
 
@@ -98,18 +99,21 @@ def _sentence(found: dict[str, Any]) -> str:
     )
 
 
-@contextmanager
-def _ledger(ledger: str | None, run: Path | None, keys: Path | None) -> Iterator[tuple[Ledger, str]]:
-    """Open the ledger that the options name with its keyring; give it and its place for people."""
+def _where(ledger: str | None, run: Path | None, keys: Path | None) -> Places:
     if ledger is None and run is None:
-        raise typer.BadParameter("give either --ledger PATH_OR_URL or --run RUN_FOLDER")
+        raise typer.BadParameter("say which ledger: --run RUN_FOLDER, or --ledger PATH_OR_URL")
+    return places(run, None, keys, ledger)
+
+
+@contextmanager
+def _ledger(where: Places) -> Iterator[tuple[Ledger, str]]:
+    """Open the ledger that the options name with its keyring; give it and its place for people."""
     from privacy.database import database_url, shown
     from privacy.keyring import Keyring
     from privacy.ledger import Ledger
     from privacy.ledger_place import keys_folder
 
-    where = places(run, None, keys, ledger)
-    folder = where.keys if where.run or keys else keys_folder(where.ledger)
+    folder = where.keys if where.run or where.named_keys else keys_folder(where.ledger)
     with (
         closing(Keyring.open(folder, create=False)) as keyring,
         closing(Ledger.open(where.ledger, keyring, create=False)) as opened,

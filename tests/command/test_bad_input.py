@@ -14,7 +14,7 @@ from client.store import EventStore
 from fedrank.exits import BUDGET, DATA, USAGE
 from model.catalogue import PublicItems, read_public_items
 from privacy.keyring import Keyring
-from privacy.ledger import Ledger
+from privacy.ledger_place import ledger_at
 from privacy.mechanism import GaussianSum
 from privacy.plan import Trust
 from server.coordination.config import Participants
@@ -84,7 +84,7 @@ def test_an_impossible_budget_is_refused_before_any_noise_and_any_charge(
     assert (done.returncode, done.stdout) == (code, "")
     assert reason in " ".join(done.stderr.replace("│", " ").split())
     if (out / "ledger.db").exists():
-        assert Ledger.open(out / "ledger.db", create=False).statement() == ()
+        assert ledger_at(out / "ledger.db", create=False).statement() == ()
 
 
 def test_a_remainder_too_small_for_any_stage_is_refused_and_the_account_stays(
@@ -93,13 +93,13 @@ def test_a_remainder_too_small_for_any_stage_is_refused_and_the_account_stays(
     """What a run spent is there to the last digit; the next run is told that nothing useful is left."""
     out = tmp_path / "run"
     assert simulate(fedrank, data, out, "--epsilon", "2", "--delta", "1e-3").returncode == 0
-    before = Ledger.open(out / "ledger.db").statement()
+    before = ledger_at(out / "ledger.db").statement()
     forbid_noise(monkeypatch)
     for epsilon in ("2", "2.0000001"):
         done = simulate(fedrank, data, out, "--epsilon", epsilon, "--delta", "1e-3")
         assert (done.returncode, done.stdout) == (BUDGET, "")
         assert "used up" in done.stderr
-        assert Ledger.open(out / "ledger.db").statement() == before
+        assert ledger_at(out / "ledger.db").statement() == before
 
 
 @pytest.mark.usefixtures("no_noise")
@@ -130,7 +130,7 @@ def test_shoppers_with_one_event_and_with_too_many_take_part_and_the_cap_is_told
     assert [
         text for text in report["warnings"] if f"At least 50 shoppers have more than {LIMIT} events" in text
     ]
-    spent = Ledger.open(tmp_path / "run" / "ledger.db").spent_by_subject("devices")
+    spent = ledger_at(tmp_path / "run" / "ledger.db").spent_by_subject("devices")
     assert len(spent) == report["data"]["shoppers"] and len(set(spent.values())) == 1
 
 
@@ -149,7 +149,7 @@ def test_a_catalogue_that_names_an_item_twice_stops_the_coordinator_before_any_c
     done = simulate(fedrank, data, tmp_path / "run", "--delta", "1e-3")
     assert (done.returncode, done.stdout) == (DATA, "")
     assert "1 item ids stand there more than once, the first is 'i00'" in done.stderr
-    assert Ledger.open(tmp_path / "run" / "ledger.db").statement() == ()
+    assert ledger_at(tmp_path / "run" / "ledger.db").statement() == ()
 
 
 def test_events_of_an_item_that_left_the_catalogue_are_left_out_of_the_federation(

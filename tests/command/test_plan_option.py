@@ -13,7 +13,7 @@ import pytest
 
 from evaluation.report_contract import UNPROTECTED
 from fedrank.exits import BUDGET, DATA, FEDERATION
-from privacy.ledger import Ledger
+from privacy.ledger_place import ledger_at
 from server.registry import Registry
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -59,7 +59,7 @@ def test_the_plan_is_what_the_run_then_does(
 def assert_continues(fedrank: Command, data: Path, out: Path, *words: str) -> None:
     """A plan on the ledger of a run at epsilon 4 has the rest of 8 and touches no file of the run."""
     before = contents(out)
-    statement = Ledger.open(out / "ledger.db").statement()
+    statement = ledger_at(out / "ledger.db").statement()
     more = plan_of(fedrank, data, out, *words, "--epsilon", "8")
     assert more["spent_epsilon"] == pytest.approx(4, abs=1e-6)
     assert more["total_epsilon"] == pytest.approx(8, abs=1e-6)
@@ -73,7 +73,7 @@ def assert_continues(fedrank: Command, data: Path, out: Path, *words: str) -> No
         "simulate", "--data", str(data), "--out", str(out), *SMALL, *words, "--epsilon", "4", "--plan"
     )
     assert used_up.returncode == BUDGET and "used up" in used_up.stderr and used_up.stdout == ""
-    assert Ledger.open(out / "ledger.db").statement() == statement
+    assert ledger_at(out / "ledger.db").statement() == statement
     assert contents(out) == before
 
 
@@ -128,7 +128,7 @@ def test_a_ledger_without_its_keys_is_refused_as_by_a_run(
     """Its pseudonyms cannot be made again, so nobody can say what is left."""
     out = tmp_path / "run"
     out.mkdir()
-    Ledger.open(out / "ledger.db").close()
+    ledger_at(out / "ledger.db").close()
     shutil.rmtree(out / "keys", ignore_errors=True)
     done = fedrank("simulate", "--data", str(data), "--out", str(out), *SMALL, "--plan")
     assert done.returncode == DATA and "no folder keys" in done.stderr
@@ -143,6 +143,6 @@ def test_a_ledger_on_a_database_server_is_looked_up_with_the_run_folders_keys(
     assert plan_of(fedrank, data, out, *words, "4")["spent_mu2"] == 0
     run = fedrank("simulate", "--data", str(data), "--out", str(out), *SMALL, *words, "4", "--json")
     assert run.returncode == 0, run.stderr
-    before = Ledger.open(postgres_database).statement()
+    before = ledger_at(postgres_database, out / "keys").statement()
     assert plan_of(fedrank, data, out, *words, "8")["spent_epsilon"] == pytest.approx(4, abs=1e-6)
-    assert Ledger.open(postgres_database).statement() == before
+    assert ledger_at(postgres_database, out / "keys").statement() == before

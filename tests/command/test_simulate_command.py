@@ -18,7 +18,7 @@ from fedrank.exits import BUDGET, DATA, FEDERATION, USAGE
 from model.catalogue import read_public_items
 from privacy.accountant import epsilon_of
 from privacy.anonymity import K
-from privacy.ledger import Ledger
+from privacy.ledger_place import ledger_at
 from server.coordination.budget import HOLDER
 from server.registry import Registry
 
@@ -98,7 +98,7 @@ def test_the_run_folder_holds_the_promoted_model_of_the_report(run: tuple[Path, 
     for name in ("report.html", "store/events.db", "keys", "ledger.db"):
         assert (out / name).exists()
     assert "<table" in (out / "report.html").read_text()
-    ledger = Ledger.open(out / "ledger.db", create=False)
+    ledger = ledger_at(out / "ledger.db", create=False)
     spent = set(ledger.spent_by_subject("devices").values())
     assert len(spent) == 1
     assert epsilon_of(spent.pop() ** 0.5, 1e-3) == pytest.approx(4.0, abs=1e-6)
@@ -145,13 +145,13 @@ def test_a_ledger_continues_and_a_used_up_budget_is_refused(
         simulate(data, tmp_path / "second", "--epsilon", "8", "--ledger", str(ledger), "--json")
     )
     assert second["privacy"]["epsilon"] == pytest.approx(8.0, abs=1e-6)
-    accounts = Ledger.open(ledger, create=False).spent_by_subject("devices")
+    accounts = ledger_at(ledger, create=False).spent_by_subject("devices")
     assert len(accounts) == SHOPPERS  # the same pseudonyms, not new ones
     assert epsilon_of(max(accounts.values()) ** 0.5, 1e-3) <= 8.0 + 1e-6
-    before = Ledger.open(ledger).charges()
+    before = ledger_at(ledger).charges()
     third = simulate(data, tmp_path / "third", "--epsilon", "8", "--ledger", str(ledger), "--json")
     assert_refused(third, BUDGET, "raise --epsilon")
-    assert Ledger.open(ledger).charges() == before
+    assert ledger_at(ledger).charges() == before
 
 
 def test_a_killed_run_has_spent_what_it_reserved(data: Path, tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_a_killed_run_has_spent_what_it_reserved(data: Path, tmp_path: Path) -> 
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
-    ledger = Ledger.open(out / "ledger.db", create=False)
+    ledger = ledger_at(out / "ledger.db", create=False)
     killed = ledger.spent_by_subject("devices")
     assert len(killed) == SHOPPERS
     assert min(killed.values()) > 0
@@ -191,7 +191,7 @@ def wait_for_gradient(path: Path, process: subprocess.Popen[bytes]) -> None:
     while time.monotonic() < deadline:
         assert process.poll() is None, "the run ended before it could be killed"
         if path.exists() and any(
-            record.charge.stage == "gradient" for record in Ledger.open(path).charges(HOLDER)
+            record.charge.stage == "gradient" for record in ledger_at(path).charges(HOLDER)
         ):
             return
         time.sleep(0.05)
@@ -210,7 +210,7 @@ def test_trust_none_is_loud_in_every_output(data: Path, tmp_path: Path) -> None:
     assert "UNPROTECTED" in done.stdout
     assert "UNPROTECTED" in (out / "report.html").read_text()
     assert "two_tower_private" not in report["models"]
-    assert Ledger.open(out / "ledger.db").charges() == []
+    assert ledger_at(out / "ledger.db").charges() == []
 
 
 @pytest.mark.parametrize("participants", ["merchants", "both"])
@@ -223,7 +223,7 @@ def test_local_trust_runs_from_end_to_end(data: Path, tmp_path: Path, participan
     assert report["privacy"]["epsilon"] == pytest.approx(8.0, abs=1e-6)
     assert report["privacy"]["merchants_p95"] in (1, 2)
     assert report["privacy"]["epsilon_at_merchants_max"] >= report["privacy"]["epsilon"]
-    ledger = Ledger.open(out / "ledger.db")
+    ledger = ledger_at(out / "ledger.db")
     for merchant in ("m0", "m1"):
         spent = ledger.spent(merchant)
         assert epsilon_of(spent**0.5, 1e-3) == pytest.approx(8.0, abs=1e-6)
@@ -252,7 +252,7 @@ def test_bad_input_is_one_line_and_charges_nothing(
     out = tmp_path / "bad"
     assert_refused(simulate(data, out, *words, "--json"), code, reason)
     if (out / "ledger.db").exists():
-        assert Ledger.open(out / "ledger.db").statement() == ()
+        assert ledger_at(out / "ledger.db").statement() == ()
 
 
 def test_a_refused_run_leaves_the_run_before_it_as_it_was(data: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from scipy import stats
 
 from privacy.accountant import BudgetError, mu_of
 from privacy.errors import BudgetExceeded
-from privacy.ledger import Ledger
+from privacy.ledger_place import ledger_at
 from privacy.ledger_records import ChargeState
 from privacy.plan import Stage
 from proto.federation import Task
@@ -50,7 +50,7 @@ def test_a_reservation_is_spent_for_good_and_a_commit_only_notes_it(tmp_path: Pa
     account.commit(task(1, 0.5))
     account.reserve(task(2, 0.25))
     assert account.spent_mu2() == 0.75
-    states = [record.state for record in Ledger.open(tmp_path / "ledger.db").charges(HOLDER)]
+    states = [record.state for record in ledger_at(tmp_path / "ledger.db").charges(HOLDER)]
     assert states == [ChargeState.COMMITTED, ChargeState.RESERVED]
 
 
@@ -69,7 +69,7 @@ def test_trust_none_charges_nothing(tmp_path: Path) -> None:
     account = open_account(config(tmp_path, trust="none"), ITEMS)
     account.reserve(task(1, 1.0, trust="none"))
     account.commit(task(1, 1.0, trust="none"))
-    assert Ledger.open(tmp_path / "ledger.db").charges() == []
+    assert ledger_at(tmp_path / "ledger.db").charges() == []
 
 
 def test_each_federation_has_an_account_of_its_own(tmp_path: Path) -> None:

@@ -16,7 +16,9 @@ from scripted_grid import Answer, ScriptedGrid
 from model.content import ItemColumns
 from model.encoders import EncoderName
 from privacy.errors import BudgetExceeded
+from privacy.keyring import Keyring
 from privacy.ledger import Ledger
+from privacy.ledger_place import ledger_at
 from privacy.ledger_records import Charge, ChargeState
 from privacy.plan import Stage
 from proto.federation import BASIS, DEVICES, PUBLIC, TASK, Task
@@ -93,7 +95,7 @@ def federation(
     settings = config(folder, **words)
     account = open_account(settings, CATALOGUE)
     if steps is not None:
-        ledger = RecordingLedger.open(folder / "ledger.db")
+        ledger = RecordingLedger.open(folder / "ledger.db", Keyring.open(folder / "keys"))
         ledger.steps = steps
         account = Account(ledger=ledger, subject=account.subject)
     grid = ScriptedGrid(answers)
@@ -102,7 +104,7 @@ def federation(
 
 def charges(folder: Path) -> list[tuple[str, ChargeState]]:
     """What the coordinator's account holds."""
-    records = Ledger.open(folder / "ledger.db").charges(HOLDER)
+    records = ledger_at(folder / "ledger.db").charges(HOLDER)
     return [(record.charge.stage, record.state) for record in records]
 
 

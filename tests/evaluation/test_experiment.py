@@ -20,7 +20,7 @@ from evaluation.report_contract import validate
 from evaluation.settings import ExperimentSettings, Watch, config_hash
 from evaluation.simulate import simulate
 from privacy.keyring import Keyring
-from privacy.ledger import Ledger
+from privacy.ledger_place import ledger_at
 from privacy.plan import Trust
 from server.coordination.config import Participants
 from server.registry import Registry
@@ -104,7 +104,7 @@ def test_the_stores_hold_the_train_events_and_nothing_that_is_held_out(prepared:
 def test_only_the_released_model_is_charged_and_kept(prepared: Experiment) -> None:
     """Twins without noise and points of the chart are simulated aside: no charge, no version, no checkpoint."""
     released = prepared.release()
-    ledger = Ledger.open(prepared.settings.ledger_url)
+    ledger = ledger_at(prepared.settings.ledger_url)
     spent, versions = ledger.charges(), Registry(prepared.settings.out / "registry").versions()
     assert versions == [released.version.version]
     rounds = sorted((prepared.settings.out / "rounds").iterdir())
@@ -135,7 +135,7 @@ def test_too_small_a_population_is_refused_before_anything_is_charged(data: Path
     wanted = settings(data, tmp_path, participants=Participants.MERCHANTS, minimum_cohort=3)
     with pytest.raises(TooFewParticipants, match="minimum cohort is 3"):
         simulate(wanted, Watch())
-    assert Ledger.open(tmp_path / "ledger.db").charges() == []
+    assert ledger_at(tmp_path / "ledger.db").charges() == []
 
 
 @pytest.mark.parametrize("trust", [Trust.CENTRAL, Trust.NONE])
@@ -149,7 +149,7 @@ def test_every_kind_of_run_gives_a_report_that_keeps_the_contract(
     assert json.loads((tmp_path / "report.json").read_text()) == report
     assert (PRIVATE in report["models"]) is (trust is Trust.CENTRAL)
     assert FEDERATED in report["models"]
-    ledger = Ledger.open(tmp_path / "ledger.db")
+    ledger = ledger_at(tmp_path / "ledger.db")
     if trust is Trust.NONE:
         assert ledger.charges() == []
         assert report["privacy"]["epsilon"] is None

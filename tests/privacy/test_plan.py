@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from privacy.accountant import BudgetError, epsilon_of, mu_of
 from privacy.errors import BudgetExceeded
-from privacy.ledger import Ledger
+from privacy.ledger_place import ledger_at
 from privacy.ledger_records import Charge
 from privacy.plan import CLIPPING_NORMS, SHARES, SMALLEST_MU2, Plan, Stage, Trust, make_plan, statistics_of
 from server.coordination.card import privacy_statement
@@ -97,7 +97,7 @@ def test_what_was_spent_before_is_taken_off(epsilon: float, part: float) -> None
 
 def test_the_ledger_takes_the_whole_plan_and_not_one_release_more(tmp_path: Path) -> None:
     """Release by release a real ledger accepts the plan to its cap, a second plan of half, and then refuses."""
-    ledger = Ledger.open(f"sqlite:///{tmp_path / 'ledger.db'}")
+    ledger = ledger_at(f"sqlite:///{tmp_path / 'ledger.db'}")
     shopper = f"{1:032x}"
 
     def pay(plan: Plan, run: int) -> None:

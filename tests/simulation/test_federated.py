@@ -25,7 +25,7 @@ from client.app import app as client_app
 from model.losses import Loss
 from model.schema import UserTower
 from privacy.accountant import BudgetError
-from privacy.ledger import Ledger
+from privacy.ledger_place import ledger_at
 from privacy.ledger_records import ChargeState
 from privacy.plan import Stage, Trust
 from server.coordination.aggregate import CohortTooSmall
@@ -99,7 +99,7 @@ def test_every_shopper_spends_exactly_the_plan(tmp_path: Path, kind: Participant
     where = place(tmp_path)
     plan = plan_before(run_config_of(people, wanted, where), people.participants)
     trained(people, wanted, tmp_path)
-    ledger = Ledger.open(where.ledger)
+    ledger = ledger_at(where.ledger)
     price = plan.mu2 - (plan.of(Stage.LINKAGE).mu2 if plan.has(Stage.LINKAGE) else 0.0)
     holders = [*people.merchants, *(["devices"] if people.devices else [])]
     assert sorted(one.holder for one in ledger.statement()) == sorted([*holders, HOLDER])
@@ -116,7 +116,7 @@ def test_trust_none_charges_nobody(tmp_path: Path, kind: Participants) -> None:
     """A run that promises nothing leaves every account as it was, and its card says that it is unprotected."""
     people = population(tmp_path, kind)
     version = trained(people, settings(participants=kind, rounds=0), tmp_path)
-    assert Ledger.open(place(tmp_path).ledger).statement() == ()
+    assert ledger_at(place(tmp_path).ledger).statement() == ()
     assert version.card["privacy"]["epsilon"] is None
     assert version.card["privacy"]["mechanism"] == "none"
     assert version.card["privacy"]["trust"] == "none"
@@ -168,7 +168,7 @@ def test_the_attention_tower_learns_its_attention_and_its_card_says_so(tmp_path:
 def test_a_second_run_is_planned_for_the_rest_and_a_third_is_refused(tmp_path: Path) -> None:
     """Epsilon 4, then up to 8 in total, then nothing is left; a refusal charges nothing."""
     people, where = population(tmp_path), place(tmp_path)
-    ledger = Ledger.open(where.ledger)
+    ledger = ledger_at(where.ledger)
     trained(people, settings(trust=Trust.CENTRAL, epsilon=4.0, rounds=1), tmp_path)
     four = people.spent_mu2(ledger)
     wanted = settings(trust=Trust.CENTRAL, epsilon=8.0, rounds=1)
@@ -192,12 +192,12 @@ def test_participants_refuse_a_coordinator_that_forgets_what_they_have_spent(tmp
     other.mkdir()
     wanted = settings(trust=Trust.CENTRAL, rounds=1, minimum_cohort=2)
     config = run_config_of(people, wanted, place(other))
-    spent = people.spent_mu2(Ledger.open(where.ledger))
+    spent = people.spent_mu2(ledger_at(where.ledger))
     forgetful = _grid_with_ledger(config, where.ledger)
 
     with pytest.raises(CohortTooSmall, match="would pass the cap"):
         run_in_process(server_app, forgetful, config)
-    assert people.spent_mu2(Ledger.open(where.ledger)) == spent
+    assert people.spent_mu2(ledger_at(where.ledger)) == spent
 
 
 def _grid_with_ledger(config: dict[str, Any], ledger: str) -> InProcessGrid:
@@ -206,7 +206,7 @@ def _grid_with_ledger(config: dict[str, Any], ledger: str) -> InProcessGrid:
 
 def test_another_kind_of_participation_continues_the_same_account(tmp_path: Path) -> None:
     """What shoppers spent through merchants is not forgotten when their devices take part, and the reverse."""
-    ledger = Ledger.open(place(tmp_path).ledger)
+    ledger = ledger_at(place(tmp_path).ledger)
     people = population(tmp_path, Participants.MERCHANTS)
     trained(people, settings(participants="merchants", trust=Trust.CENTRAL, rounds=0), tmp_path)
     spent = people.spent_mu2(ledger)

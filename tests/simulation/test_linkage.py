@@ -11,7 +11,7 @@ from federation_world import MERCHANTS, population
 from numpy.typing import NDArray
 
 from privacy.errors import BudgetExceeded
-from privacy.ledger import Ledger
+from privacy.ledger_place import ledger_at
 from privacy.ledger_records import ChargeState
 from privacy.mechanism import SeededNoise
 from privacy.plan import Plan, Stage, Trust, make_plan
@@ -56,13 +56,13 @@ def test_without_noise_it_is_the_percentile(
 ) -> None:
     """The smallest k that covers 95 % of the shoppers."""
     crowd = replace(people, merchants_per_shopper=np.array(merchants))
-    ledger = Ledger.open(tmp_path / "ledger.db")
+    ledger = ledger_at(tmp_path / "ledger.db")
     assert released_linkage(crowd, plan(), ledger, NoNoise()) == expected
 
 
 def test_every_shopper_at_every_merchant_pays_once(people: Population, tmp_path: Path) -> None:
     """The plan's price of the stage, committed."""
-    ledger = Ledger.open(tmp_path / "ledger.db")
+    ledger = ledger_at(tmp_path / "ledger.db")
     found = released_linkage(people, plan(), ledger, SeededNoise(1))
     assert 1 <= found <= MERCHANTS
     for merchant in people.merchants:
@@ -75,7 +75,7 @@ def test_every_shopper_at_every_merchant_pays_once(people: Population, tmp_path:
 def test_noise_decides_what_few_shoppers_would(people: Population, tmp_path: Path) -> None:
     """One shopper cannot be read off the answer: among one shopper it varies with the noise."""
     crowd = replace(people, merchants_per_shopper=np.array([1]))
-    ledger = Ledger.open(tmp_path / "ledger.db")
+    ledger = ledger_at(tmp_path / "ledger.db")
     generous = replace(plan(), epsilon=1e4)
     found = {released_linkage(crowd, generous, ledger, SeededNoise(seed)) for seed in range(12)}
     assert len(found) > 1
@@ -84,7 +84,7 @@ def test_noise_decides_what_few_shoppers_would(people: Population, tmp_path: Pat
 
 def test_it_is_reserved_before_the_noise_and_stays_spent(people: Population, tmp_path: Path) -> None:
     """A crash at the draw leaves everybody charged."""
-    ledger = Ledger.open(tmp_path / "ledger.db")
+    ledger = ledger_at(tmp_path / "ledger.db")
     with pytest.raises(KeyboardInterrupt):
         released_linkage(people, plan(), ledger, BrokenNoise())
     assert people.spent_mu2(ledger) == plan().of(Stage.LINKAGE).mu2
@@ -95,7 +95,7 @@ def test_it_is_refused_where_the_budget_is_used_up_and_never_released_bare(
     people: Population, tmp_path: Path
 ) -> None:
     """No budget, no histogram; no noise, no histogram."""
-    ledger = Ledger.open(tmp_path / "ledger.db")
+    ledger = ledger_at(tmp_path / "ledger.db")
     with pytest.raises(BudgetExceeded):
         released_linkage(people, replace(plan(), epsilon=0.01), ledger, NoNoise())
     with pytest.raises(ValueError, match="under noise only"):

@@ -18,7 +18,7 @@ from client.app import app as client_app
 from client.cohort import Home, cohort_at
 from client.shoppers import _arrays
 from client.store_reading import empty_columns
-from privacy.ledger import Ledger
+from privacy.ledger_place import ledger_at
 from proto.federation import CONTRIBUTION, RECEIPT, TASK, Receipt, Task
 from server.coordination.config import Participants
 from simulation.federated import run_config_of
@@ -60,7 +60,7 @@ def test_a_loss_that_nobody_knows_is_refused_before_anything_is_charged(tmp_path
     people = population(tmp_path)
     answer = asked(people, tmp_path, task_of(people, tmp_path, trust="central", loss="hinge"))
     assert answer.has_error()
-    assert people.spent_mu2(Ledger.open(place(tmp_path).ledger)) == 0.0
+    assert people.spent_mu2(ledger_at(place(tmp_path).ledger)) == 0.0
 
 
 @pytest.mark.parametrize("trust", ["local", "central"])
@@ -74,7 +74,7 @@ def test_a_repeated_question_is_refused(tmp_path: Path, trust: str) -> None:
     assert "answered before" in receipt.refused
     assert receipt.participants == 0
     assert CONTRIBUTION not in again.content
-    assert people.spent_mu2(Ledger.open(place(tmp_path).ledger)) == 0.25
+    assert people.spent_mu2(ledger_at(place(tmp_path).ledger)) == 0.25
 
 
 def test_the_same_release_under_another_price_is_refused(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_a_price_below_the_cost_of_the_noise_is_refused(tmp_path: Path, price: f
     answer = asked(people, tmp_path, task_of(people, tmp_path, mu2=price, steps=steps))
     assert "is priced at" in Receipt.from_record(answer.content.config_records[RECEIPT]).refused
     assert CONTRIBUTION not in answer.content
-    assert people.spent_mu2(Ledger.open(place(tmp_path).ledger)) == 0.0
+    assert people.spent_mu2(ledger_at(place(tmp_path).ledger)) == 0.0
 
 
 @pytest.mark.parametrize("kind", [Participants.MERCHANTS, Participants.SHOPPERS])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import polars as pl
@@ -12,6 +13,7 @@ from federation_world import MERCHANTS, SHOPPERS, catalogue, events, items, popu
 from client.store import EventStore
 from privacy.keyring import Keyring
 from privacy.ledger import Ledger
+from privacy.ledger_place import ledger_at
 from privacy.ledger_records import Charge
 from proto.federation import DEVICES
 from server.coordination.config import Participants
@@ -101,7 +103,7 @@ def charge(ledger: Ledger, holder: str, subjects: list[str], mu2: float) -> None
 def test_the_spending_of_a_population_is_its_highest_account(tmp_path: Path) -> None:
     """Strangers on the ledger do not count; devices and merchants add up, since one shopper may be both."""
     people = population(tmp_path, Participants.BOTH)
-    ledger = Ledger.open(tmp_path / "ledger.db")
+    ledger = ledger_at(tmp_path / "ledger.db")
     assert people.spent_mu2(ledger) == 0.0
     charge(ledger, DEVICES, ["f" * 32], 50.0)
     charge(ledger, "federation", ["e" * 32], 60.0)
@@ -135,7 +137,8 @@ def test_runs_on_one_ledger_share_its_keys(tmp_path: Path) -> None:
 
 def test_a_ledger_without_its_keys_is_refused(tmp_path: Path) -> None:
     """New keys would give everybody a fresh account and so a second budget."""
-    Ledger.open(tmp_path / "ledger.db")
+    ledger_at(tmp_path / "ledger.db").close()
+    shutil.rmtree(tmp_path / "keys")
     with pytest.raises(LostKeys, match="put the keys back"):
         place_keys(tmp_path, str(tmp_path / "ledger.db"))
 

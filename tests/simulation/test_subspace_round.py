@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from model.head import DAMPING, Basis
 from model.spectral import SUBSPACE, GramBlock
-from privacy.ledger import Ledger
+from privacy.ledger_place import ledger_at
 from privacy.plan import Stage, Trust
 from server.coordination import budget
 from server.coordination.budget import HOLDER
@@ -167,7 +167,7 @@ def test_every_stage_is_an_event_of_its_own_in_every_account(
     wanted, where = settings(participants=kind, trust=trust, rounds=2), place(tmp_path)
     plan = plan_before(run_config_of(people, wanted, where), people.participants)
     trained(people, wanted, tmp_path)
-    ledger = Ledger.open(where.ledger)
+    ledger = ledger_at(where.ledger)
     stages = [(1, "counts"), (2, "gram"), (3, "subspace"), (4, "gradient"), (5, "gradient")]
     for holder in (HOLDER, *people.merchants, *(["devices"] if people.devices else [])):
         charges = [record.charge for record in ledger.charges(holder)]
@@ -193,6 +193,6 @@ def test_a_public_basis_needs_no_gram_to_find_it(
         np.testing.assert_allclose(block.basis.T @ block.basis, np.eye(block.basis.shape[1]), atol=1e-4)
         np.testing.assert_allclose(block.head.popular @ block.basis, 0.0, atol=1e-4)
     assert np.isfinite(version.weights["item_id"]).all()
-    stages = {(record.charge.round, record.charge.stage) for record in Ledger.open(where.ledger).charges()}
+    stages = {(record.charge.round, record.charge.stage) for record in ledger_at(where.ledger).charges()}
     paid = {(1, "counts"), (2, "subspace"), (3, "gradient")}
     assert stages == (set() if trust is Trust.NONE else paid)
