@@ -10,7 +10,8 @@ from privacy.errors import DatabaseDamaged, DatabaseMissing
 from privacy.revisions import revision_of
 from privacy.schema import REVISIONS, holders, meta, metadata
 
-_SQLITE_COUNT: Final = "SELECT count(*) FROM {name}"
+# Without this, SQLite would count the entries of an index.
+_SQLITE_COUNT: Final = "SELECT count(*) FROM {name} NOT INDEXED"
 # The text of a row needs all of its values, those kept apart from it included.
 _POSTGRESQL_COUNT: Final = "SELECT count(*), sum(length(t::text)) FROM {name} AS t"
 

@@ -37,6 +37,7 @@ from privacy.revisions import change, revision_of
 from privacy.schema import REVISIONS
 
 _WRITES: Final = "fedrank_writes"
+_CONNECT_SECONDS: Final = 10
 
 
 def database_url(place: str | Path) -> URL:
@@ -74,7 +75,8 @@ def open_engine(place: str | Path, *, create: bool = True) -> Engine:
         sqlite.ensure_file(Path(str(url.database)), create=create)
         options: dict[str, Any] = {"connect_args": {"timeout": sqlite.BUSY_SECONDS}}
     else:
-        options = {"pool_pre_ping": True}
+        patience = {} if "connect_timeout" in url.query else {"connect_timeout": _CONNECT_SECONDS}
+        options = {"pool_pre_ping": True, "connect_args": patience}
     engine = create_engine(url, hide_parameters=True, **options)
     if engine.name == "sqlite":
         event.listen(engine, "connect", sqlite.prepare_connection)

@@ -55,15 +55,18 @@ _SQLSTATES: Final[dict[str, _Family]] = {
     "57P03": _NO_ANSWER,
 }
 
+_FULL_WORDS: Final = ("No space left on device", "File too large", "Disk quota exceeded")
+"""In errors of PostgreSQL under several states."""
+
 _WORDS: Final[tuple[tuple[str, _Family], ...]] = (
-    ("No space left on device", _FULL),
-    ("File too large", _FULL),
-    ("Disk quota exceeded", _FULL),
     ("authentication failed", (DatabaseError, "refuses the login: check user and password")),
     ("no password supplied", (DatabaseError, "wants a password: put it in the URL, PGPASSWORD or ~/.pgpass")),
     ("role ", (DatabaseError, "does not know its user: check the URL, or create the role")),
     ("does not exist", (DatabaseError, "does not exist on its server: check the name, or run createdb")),
     ("connection failed", _NO_ANSWER),
+    ("connection is bad", _NO_ANSWER),
+    ("connection timeout", _NO_ANSWER),
+    ("failed to resolve host", _NO_ANSWER),
     ("server closed the connection", _NO_ANSWER),
     ("terminating connection", _NO_ANSWER),
 )
@@ -102,6 +105,8 @@ def _family(cause: BaseException, state: str, text: str) -> _Family | None:
     code = getattr(cause, "sqlite_errorcode", None)
     if code is not None:
         return _SQLITE.get(code) or _SQLITE.get(code & 0xFF)
-    if state in _SQLSTATES:
-        return _SQLSTATES[state]
+    if any(words in text for words in _FULL_WORDS):
+        return _FULL
+    if state:
+        return _SQLSTATES.get(state)
     return next((family for words, family in _WORDS if words in text), None)

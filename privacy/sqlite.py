@@ -19,10 +19,15 @@ _PRAGMAS: Final = ("synchronous=FULL", "secure_delete=ON", "temp_store=MEMORY")
 
 def ensure_file(file: Path, *, create: bool) -> None:
     """Make sure that a database file exists; a new one is empty and of mode 0600, as its logs will be."""
-    if create and file.parent.is_dir():
-        _touch(file)
-    elif not file.is_file():
-        raise DatabaseMissing(f"there is no database file {file}; check the path, or create its folder first")
+    try:
+        if create and file.parent.is_dir():
+            os.close(os.open(file, os.O_CREAT | os.O_RDONLY, 0o600))
+        elif not file.is_file():
+            raise DatabaseMissing(
+                f"there is no database file {file}; check the path, or create its folder first"
+            )
+    except OSError as error:
+        raise explained_file(error, f"database file {file}") from None
 
 
 def leave_transactions_to_engine(connection: Any, _record: Any) -> None:
@@ -48,13 +53,6 @@ def empty_log(connection: Any) -> bool:
     except sqlite3.OperationalError:
         return False
     return bool(busy == 0)
-
-
-def _touch(file: Path) -> None:
-    try:
-        os.close(os.open(file, os.O_CREAT | os.O_RDONLY, 0o600))
-    except OSError as error:
-        raise explained_file(error, f"database file {file}") from None
 
 
 def _use_write_ahead_log(cursor: Any) -> None:
