@@ -22,6 +22,9 @@ SWAPPED_AT_ONCE: Final = {
 
 Changes = dict[Spot, bytes]
 
+Batch = Callable[[Vault, random.Random], tuple[int, Changes]]
+"""Gives how many changes a batch makes, and what lies in the damaged places after them."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Damaged:
@@ -31,9 +34,7 @@ class Damaged:
     verdict: Verdict
 
 
-def damage(
-    vault: Vault, rng: random.Random, wanted: int, batch: Callable[..., tuple[int, Changes]]
-) -> Iterator[Damaged]:
+def damage(vault: Vault, rng: random.Random, wanted: int, batch: Batch) -> Iterator[Damaged]:
     """Change ciphertexts in batches until so many changes were made; read everything after each, and repair."""
     made = 0
     while made < wanted:

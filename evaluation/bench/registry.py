@@ -38,6 +38,14 @@ BENCHES: dict[str, Bench] = {
         module="evaluation.bench.accuracy",
         words="accuracy at stated epsilons, beside baselines, over several seeds",
     ),
+    "storage": Bench(
+        module="evaluation.bench.storage",
+        words="bulk paths beside plain SQLAlchemy Core, charges, erasure, re-encryption under load",
+    ),
+    "faults": Bench(
+        module="evaluation.bench.faults",
+        words="flipped and swapped ciphertext, kill -9 at every failpoint, a full disk, a storm of charges",
+    ),
 }
 
 

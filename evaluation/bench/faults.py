@@ -1,0 +1,154 @@
+"""`fedrank bench faults`: damaged ciphertext, kills at every failpoint, a full disk, a storm of charges.
+
+Each row counts what must not happen; what it counts, and that it would be seen, tests/evaluation/test_bench_faults.py
+shows on planted faults.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+from evaluation.bench.faults_damage import Batch, damage, flips, swaps
+from evaluation.bench.faults_disk import disk_full
+from evaluation.bench.faults_kills import SCENARIOS, Kills, kill_everywhere, points
+from evaluation.bench.faults_scenarios import Damage
+from evaluation.bench.faults_vault import Vault, Verdict
+from evaluation.bench.rows import Row
+from evaluation.bench.storage import SQLITE, databases, stage_words
+from evaluation.bench.storage_bulk import NewDatabase, new_sqlite
+from evaluation.settings import Watch
+
+STORE_LOG: Final = "fedrank.store"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """How much of each fault.
+
+    Attributes:
+        changes: bit flips, and again swaps.
+        shoppers: of each of two merchants, whose rows are damaged.
+        kills: at each failpoint, on each kind of database.
+        seed: of the random damage.
+    """
+
+    changes: int = 100_000
+    shoppers: int = 200
+    kills: int = 25
+    seed: int = 4
+
+
+QUICK: Final = Sizes(changes=2_000, kills=1)
+
+
+def run(*, quick: bool, watch: Watch) -> list[Row]:
+    """Do every fault, on SQLite and, where its programs are installed, on PostgreSQL.
+
+    Args:
+        quick: a sample; the rows' words say how much.
+    """
+    sizes = QUICK if quick else Sizes()
+    # A killed process leaves what it wrote to the operating system, so nobody has to wait for the disk.
+    with databases(durable=False) as kinds:
+        rows = [*_damage_rows(sizes, watch), *_kill_rows(kinds, sizes, watch)]
+    watch.begin("a full disk", 1)
+    rows += _rows("SQLite on a full disk", disk_full(), "events", ("lost", "doubled", "unresumed"))
+    watch.step()
+    return rows
+
+
+def _damage_rows(sizes: Sizes, watch: Watch) -> list[Row]:
+    rows: list[Row] = []
+    rng = random.Random(sizes.seed)
+    with new_sqlite() as url, TemporaryDirectory() as folder, _quiet(STORE_LOG):
+        vault = Vault(url, Path(folder) / "keys", shoppers=sizes.shoppers, rows=12)
+        for words, batch in (("random bit flips", flips), ("swaps of ciphertext", swaps)):
+            watch.begin(words, sizes.changes)
+            made, verdict = _total(vault, rng, sizes.changes, batch, watch)
+            rows += verdict_rows(f"{made:,} {words}", verdict)
+        vault.close()
+    return rows
+
+
+def _total(vault: Vault, rng: random.Random, wanted: int, batch: Batch, watch: Watch) -> tuple[int, Verdict]:
+    made, verdict = 0, Verdict()
+    for found in damage(vault, rng, wanted, batch):
+        made, verdict = made + found.changes, verdict + found.verdict
+        for _ in range(found.changes):
+            watch.step()
+    return made, verdict
+
+
+def verdict_rows(words: str, verdict: Verdict) -> list[Row]:
+    """Return what a reader made of damage; every target is zero."""
+    meaning = {
+        "accepted": "accepted",
+        "unnamed": "damaged rows of events not named",
+        "withheld": "sound rows not served",
+    }
+    return [
+        Row(measure=f"{words}: {word}", value=getattr(verdict, name), unit="rows", target=0, at_least=False)
+        for name, word in meaning.items()
+    ]
+
+
+def _kill_rows(kinds: Mapping[str, NewDatabase], sizes: Sizes, watch: Watch) -> list[Row]:
+    found: list[Kills] = []
+    watch.begin(f"kill -9 {stage_words(kinds)}", len(points()) * len(kinds))
+    for name, new in kinds.items():
+        with ExitStack() as stack:
+            urls = ["" if name == SQLITE else stack.enter_context(new()) for _ in points()]
+            for kills in kill_everywhere(urls, sizes.kills):
+                found.append(kills)
+                watch.step()
+    words = " and ".join(kinds)
+    return [row for operation in SCENARIOS for row in kill_rows(words, operation, found)]
+
+
+def kill_rows(kinds: str, operation: str, found: list[Kills]) -> list[Row]:
+    """Return what the kills of one operation did; every target but the number of kills is zero."""
+    own = [kills for kills in found if kills.operation == operation]
+    names = sorted({kills.failpoint for kills in own})
+    words = f"{operation}, kill -9 at {len(names)} points on {kinds}"
+    reached = Row(
+        measure=f"{words}: kills",
+        value=sum(kills.killed for kills in own),
+        unit="kills",
+        target=sum(kills.wanted for kills in own),
+    )
+    total = sum((kills.damage for kills in own), Damage())
+    fields = ("lost", "doubled", *(("overspent",) if operation == "charge" else ()), "unresumed")
+    return [reached, *_rows(words, total, "charges" if operation == "charge" else "events", fields)]
+
+
+def _rows(words: str, damage: Damage, what: str, fields: tuple[str, ...]) -> list[Row]:
+    units = {"lost": what, "doubled": what, "overspent": "accounts", "unresumed": "times"}
+    return [
+        Row(
+            measure=f"{words}: {name}",
+            value=getattr(damage, name),
+            unit=units[name],
+            target=0,
+            at_least=False,
+        )
+        for name in fields
+    ]
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Keep the warnings of one log to itself: every damaged row is named in it, as it should be."""
+    log = logging.getLogger(name)
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
