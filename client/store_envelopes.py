@@ -21,6 +21,7 @@ SEALED_NAMES: Final = tuple(name for name in COLUMN_NAMES if name != "shopper")
 _VERSION: Final = "v"
 _COUNT: Final = "n"
 _write_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+_read_json = json.JSONDecoder().decode
 
 
 class ShopperSeal:
@@ -74,12 +75,19 @@ def encode(columns: Columns, positions: Sequence[int], names: Sequence[str] = SE
 def decode(payload: bytes) -> dict[str, list[Any]]:
     """Return the columns (without the shopper) inside a payload; `DecryptionError` if it has another form."""
     try:
-        found = json.loads(payload)
+        found = _read_json(payload.decode())
         version, count = found.pop(_VERSION), found.pop(_COUNT)
-        columns = {name: _whole(found.pop(name, None), count) for name in SEALED_NAMES}
+        nothing = [None] * count
+        columns = dict.fromkeys(SEALED_NAMES, nothing)
+        for name, value in found.items():
+            columns[name] = value if isinstance(value, list) else [value] * count
     except (ValueError, KeyError, TypeError, AttributeError):
         raise DecryptionError("an envelope opened but holds no events in the known form") from None
-    if version != RECORD_VERSION or found or any(len(values) != count for values in columns.values()):
+    if (
+        version != RECORD_VERSION
+        or len(columns) > len(SEALED_NAMES)
+        or {*map(len, columns.values())} != {count}
+    ):
         raise DecryptionError(f"an envelope opened but holds no events of version {RECORD_VERSION}")
     return columns
 
@@ -87,10 +95,6 @@ def decode(payload: bytes) -> dict[str, list[Any]]:
 def names_in_use(columns: Columns) -> list[str]:
     """Return the sealed columns that hold anything at all."""
     return [name for name in SEALED_NAMES if any(value is not None for value in getattr(columns, name))]
-
-
-def _whole(value: Any, count: int) -> list[Any]:
-    return value if isinstance(value, list) else [value] * count
 
 
 def _taker(positions: Sequence[int]) -> Any:

@@ -1,6 +1,6 @@
 """The statements on the store's hot path as PostgreSQL takes them fastest: batches as arrays, rows by COPY."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from sqlalchemy import Connection, text
@@ -37,7 +37,7 @@ def take_numbers(connection: Connection, holder: str, wanted: Sequence[Wanted]) 
     return [(shopper, key_id, following) for shopper, key_id, following in rows]
 
 
-def insert_rows(connection: Connection, rows: Sequence[SealedRow]) -> None:
+def insert_rows(connection: Connection, rows: Iterable[SealedRow]) -> None:
     """Write sealed rows by COPY, past SQLAlchemy."""
     driver: Any = connection.connection.driver_connection
     with driver.cursor() as cursor, cursor.copy(_INSERT) as copy:

@@ -10,8 +10,9 @@ from sqlalchemy import Connection, Select, select, tuple_
 
 from client.events import COLUMN_NAMES, Columns
 from client.store_access import StoreAccess, translated
-from client.store_envelopes import ShopperSeal, decode, key_id_of
+from client.store_envelopes import SEALED_NAMES, ShopperSeal, decode, key_id_of
 from privacy import schema
+from privacy.data_keys import KeyName
 from privacy.database import text_set
 from privacy.errors import DecryptionError
 
@@ -26,17 +27,16 @@ PAGE_ROWS: Final = 1000
 _event = schema.events.c
 
 
+Place = tuple[str, int]
+"""A shopper and the number of one of its rows."""
+
+
 class Row(NamedTuple):
     """A row of `events` as it lies in the database."""
 
     shopper: str
     number: int
     sealed: bytes
-
-    @property
-    def key_pair(self) -> tuple[str, int]:
-        """The shopper and the id of the data key in the row's header, which nobody has vouched for yet."""
-        return self.shopper, key_id_of(self.sealed)
 
 
 class Quarantine:
@@ -70,7 +70,7 @@ def list_shoppers(connection: Connection, holder: str) -> list[str]:
 
 
 def fetch_rows(
-    connection: Connection, holder: str, shoppers: Sequence[str], after: tuple[str, int] | None = None
+    connection: Connection, holder: str, shoppers: Sequence[str], after: Place | None = None
 ) -> list[Row]:
     """Return the next rows of some shoppers by shopper and number, at most `PAGE_ROWS`, `after` a given one."""
     query: Select[Any] = (
@@ -91,13 +91,14 @@ def read_pages(access: StoreAccess, shoppers: Sequence[str], quarantine: Quarant
     transaction is open while a page is away: whoever takes long over one keeps nobody's log from being emptied.
     """
     for first in range(0, len(shoppers), PAGE_SHOPPERS):
-        wanted, after = shoppers[first : first + PAGE_SHOPPERS], None
+        wanted = shoppers[first : first + PAGE_SHOPPERS]
+        after: Place | None = None
         while wanted:
-            rows, keys = _rows_with_keys(access, wanted, after)
-            yield _opened(access.holder, rows, keys, quarantine)
-            if len(rows) < PAGE_ROWS:
+            page = _fetch_page(access, wanted, after)
+            yield _opened(access.holder, page, quarantine)
+            if len(page.rows) < PAGE_ROWS:
                 break
-            after = (rows[-1].shopper, rows[-1].number)
+            after = page.rows[-1][:2]
             wanted = wanted[bisect_right(wanted, after[0]) - 1 :]
 
 
@@ -112,37 +113,42 @@ def extend(columns: Columns, more: Columns) -> None:
         into.extend(values)
 
 
-def _rows_with_keys(
-    access: StoreAccess, shoppers: Sequence[str], after: tuple[str, int] | None
-) -> tuple[list[Row], dict[tuple[str, int], bytes]]:
-    """Return the next rows and the data keys of those whose key is there."""
-    rows, keys = _fetch(access, shoppers, after)
-    if any(row.key_pair not in keys for row in rows):
-        # A rotation may have sealed them again under another key, and dropped theirs, after they were read.
-        rows, keys = _fetch(access, shoppers, after)
-    return rows, keys
+class _Page(NamedTuple):
+    """Rows as they were read, the data key that each names, and those of the keys that are there."""
+
+    rows: list[Row]
+    named: list[KeyName]
+    keys: dict[KeyName, bytes]
 
 
-def _fetch(
-    access: StoreAccess, shoppers: Sequence[str], after: tuple[str, int] | None
-) -> tuple[list[Row], dict[tuple[str, int], bytes]]:
+def _fetch_page(access: StoreAccess, shoppers: Sequence[str], after: Place | None) -> _Page:
+    page = _fetch_once(access, shoppers, after)
+    if all(name in page.keys for name in page.named):
+        return page
+    # A rotation may have sealed rows again under another key, and dropped theirs, after they were read.
+    return _fetch_once(access, shoppers, after)
+
+
+def _fetch_once(access: StoreAccess, shoppers: Sequence[str], after: Place | None) -> _Page:
     with access.reading() as connection:
         rows = fetch_rows(connection, access.holder, shoppers, after)
+    named = [(row.shopper, key_id_of(row.sealed)) for row in rows]
     with translated():
-        return rows, access.keys.data_keys.find({row.key_pair for row in rows})
+        return _Page(rows, named, access.keys.data_keys.find(named))
 
 
-def _opened(
-    holder: str, rows: Sequence[Row], keys: dict[tuple[str, int], bytes], quarantine: Quarantine
-) -> Columns:
+def _opened(holder: str, page: _Page, quarantine: Quarantine) -> Columns:
     columns = empty_columns()
-    seals = {pair: ShopperSeal(key, pair[1], holder, pair[0]) for pair, key in keys.items()}
-    into = {name: getattr(columns, name).extend for name in COLUMN_NAMES if name != "shopper"}
-    for row in rows:
+    into = {name: getattr(columns, name).extend for name in SEALED_NAMES}
+    seals = {
+        (shopper, key_id): ShopperSeal(key, key_id, holder, shopper)
+        for (shopper, key_id), key in page.keys.items()
+    }
+    for row, key_name in zip(page.rows, page.named, strict=True):
         try:
-            opened = decode(seals[row.key_pair].open(row.number, row.sealed))
+            opened = decode(seals[key_name].open(row.number, row.sealed))
         except KeyError:
-            quarantine.add(row, "its data key is not in the keyring")
+            quarantine.add(row, "its data key is not in the keyring, or does not open")
             continue
         except DecryptionError as error:
             quarantine.add(row, str(error))
@@ -171,11 +177,16 @@ def by_shopper(pages: Iterable[Columns]) -> Iterator[tuple[str, Columns]]:
 
 def oldest_first(columns: Columns) -> Columns:
     """Return events that stand by shopper with those of each by time; those of one second stay as they stand."""
-    order: list[int] = []
-    while len(order) < len(columns):
-        last = bisect_right(columns.shopper, columns.shopper[len(order)], lo=len(order))
-        order += sorted(range(len(order), last), key=columns.timestamp.__getitem__)
-    if order == list(range(len(order))):
+    order, times, sorted_already = list[int](), columns.timestamp, True
+    while (first := len(order)) < len(columns):
+        last = bisect_right(columns.shopper, columns.shopper[first], lo=first)
+        own = times[first:last]
+        if own == sorted(own):
+            order += range(first, last)
+        else:
+            order += sorted(range(first, last), key=times.__getitem__)
+            sorted_already = False
+    if sorted_already:
         return columns
     by_name = zip(COLUMN_NAMES, columns.by_name(), strict=True)
     return Columns(**{name: [values[position] for position in order] for name, values in by_name})

@@ -1,6 +1,6 @@
 """What goes between the store and its database on the hot path."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, Protocol
 
 from sqlalchemy import Connection
@@ -35,6 +35,6 @@ class Dialect(Protocol):
         """
         ...
 
-    def insert_rows(self, connection: Connection, rows: Sequence[SealedRow]) -> None:
+    def insert_rows(self, connection: Connection, rows: Iterable[SealedRow]) -> None:
         """Write sealed rows."""
         ...

@@ -1,7 +1,7 @@
 """The statements on the store's hot path as SQLite takes them fastest: whole batches as JSON, rows by executemany."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from sqlalchemy import Connection, text
@@ -41,6 +41,6 @@ def take_numbers(connection: Connection, holder: str, wanted: Sequence[Wanted]) 
     return [(shopper, key_id, following) for shopper, key_id, following in rows]
 
 
-def insert_rows(connection: Connection, rows: Sequence[SealedRow]) -> None:
+def insert_rows(connection: Connection, rows: Iterable[SealedRow]) -> None:
     """Write sealed rows."""
     connection.exec_driver_sql(_INSERT, list(rows))

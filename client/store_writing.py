@@ -91,10 +91,11 @@ def _insert_events(
         counts = {shopper: len(own) for shopper, own in envelopes.items()}
         taken = take_rows(connection, access, newest, counts)
         access.failpoint("append: numbers taken")
-        rows = [
+        # Not a list: PostgreSQL writes the first rows while the next ones are sealed.
+        rows = (
             (access.holder, shopper, number, seal.seal(number, encode(columns, positions, names)))
             for shopper, key, first in taken
             for seal in [ShopperSeal(key.key, key.key_id, access.holder, shopper)]
             for number, positions in enumerate(envelopes[shopper], start=first)
-        ]
+        )
         dialect_of(connection).insert_rows(connection, rows)
