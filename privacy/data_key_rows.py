@@ -86,23 +86,12 @@ def replace_wrapped(
         connection.exec_driver_sql(_REPLACE, values)
 
 
-def shoppers_with_several(connection: Connection, holder: str, after: str, limit: int) -> list[str]:
-    """Return up to `limit` shoppers that have more than one key, sorted, from behind `after`."""
-    return _shoppers(connection, holder, after, limit, func.count() > 1)
-
-
-def shoppers_behind(
-    connection: Connection, holder: str, generation: int, after: str, limit: int
-) -> list[str]:
-    """Return up to `limit` shoppers whose newest key is older than `generation`, sorted, from behind `after`."""
-    return _shoppers(connection, holder, after, limit, func.max(_key.generation) < generation)
-
-
-def count_of(connection: Connection, holder: str) -> tuple[int, int]:
-    """Return the number of a holder's shoppers with keys, and of their keys."""
-    query = select(func.count(_key.shopper.distinct()), func.count()).where(_key.holder == holder)
-    shoppers, keys = connection.execute(query).one()
-    return int(shoppers), int(keys)
+def counts_of(connection: Connection, holder: str, generation: int) -> tuple[int, int, int]:
+    """Return the numbers of a holder's shoppers with keys, of their keys, and of those before `generation`."""
+    behind = func.count().filter(_key.generation < generation)
+    query = select(func.count(_key.shopper.distinct()), func.count(), behind).where(_key.holder == holder)
+    shoppers, keys, old = connection.execute(query).one()
+    return int(shoppers), int(keys), int(old)
 
 
 def fact(connection: Connection, name: str, holder: str) -> int | None:
@@ -120,9 +109,3 @@ def set_fact(connection: Connection, name: str, holder: str, value: int) -> None
 def _rows(holder: str) -> Select[Any]:
     columns = (_key.shopper, _key.key_id, _key.generation, _key.wrapping_id, _key.wrapped)
     return select(*columns).where(_key.holder == holder)
-
-
-def _shoppers(connection: Connection, holder: str, after: str, limit: int, having: Any) -> list[str]:
-    query = select(_key.shopper).where(_key.holder == holder, _key.shopper > after).group_by(_key.shopper)
-    page = query.having(having).order_by(_key.shopper).limit(limit)
-    return list(connection.execute(page).scalars())

@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 from sqlalchemy import Connection, Engine
@@ -45,6 +46,15 @@ class DataKey:
     key: bytes = field(repr=False)
 
 
+@dataclass(frozen=True, kw_only=True)
+class KeyCounts:
+    """How many shoppers of a holder have keys, how many keys there are, and how many are of an older generation."""
+
+    shoppers: int
+    keys: int
+    behind: int
+
+
 class DataKeys:
     """Shopper keys of one holder; plain ones are kept for at most `CACHE_SECONDS`. Safe for several threads."""
 
@@ -60,7 +70,6 @@ class DataKeys:
         self._holder = holder
         self._database = database
         self._wrapping = wrapping
-        self._place = aad_of("fedrank/keys", RECORD_VERSION, holder, "data_keys", "wrapped")
         self._keys: TimedCache[KeyName, bytes] = TimedCache(CACHE_SECONDS, CACHED_KEYS, clock)
         self._newest: TimedCache[str, DataKey] = TimedCache(CACHE_SECONDS, CACHED_KEYS, clock)
 
@@ -139,16 +148,6 @@ class DataKeys:
             stored.set_fact(connection, GENERATION, self._holder, generation)
         return generation
 
-    def unfinished(self, *, after: str = "", limit: int = 1000) -> list[str]:
-        """Return up to `limit` shoppers with more than one key, sorted, from behind `after`."""
-        with reading(self._database()) as connection:
-            return stored.shoppers_with_several(connection, self._holder, after, limit)
-
-    def behind(self, generation: int, *, after: str = "", limit: int = 1000) -> list[str]:
-        """Return up to `limit` shoppers whose newest key is older than `generation`, sorted, from behind `after`."""
-        with reading(self._database()) as connection:
-            return stored.shoppers_behind(connection, self._holder, generation, after, limit)
-
     def keys_of(self, shoppers: Sequence[str]) -> dict[str, list[tuple[int, int]]]:
         """Return (key id, generation) of all keys of each shopper that has any, the oldest first."""
         found: dict[str, list[tuple[int, int]]] = {}
@@ -156,10 +155,11 @@ class DataKeys:
             found.setdefault(row.shopper, []).append((row.key_id, row.generation))
         return found
 
-    def counts(self) -> tuple[int, int]:
-        """Return the number of shoppers with keys, and of their keys."""
+    def counts(self) -> KeyCounts:
+        """Count the holder's keys."""
         with reading(self._database()) as connection:
-            return stored.count_of(connection, self._holder)
+            shoppers, keys, behind = stored.counts_of(connection, self._holder, self._generation(connection))
+        return KeyCounts(shoppers=shoppers, keys=keys, behind=behind)
 
     def __repr__(self) -> str:
         """Name the holder and nothing else."""
@@ -202,13 +202,13 @@ class DataKeys:
             key_id = int.from_bytes(os.urandom(_KEY_ID_BYTES)) or 1
             key = os.urandom(KEY_BYTES)
             made[shopper] = DataKey(key_id=key_id, key=key)
-            wrapped = cipher.seal(key, self._place + aad_of(shopper, key_id))
+            wrapped = cipher.seal(key, place_of(self._holder, shopper, key_id))
             rows.append(KeyRow(shopper, key_id, generation, number, wrapped))
         stored.insert_rows(connection, self._holder, rows)
         return made
 
     def _opened(self, row: KeyRow) -> bytes | None:
-        return self._wrapping.opened(row.wrapped, self._place + aad_of(row.shopper, row.key_id))
+        return self._wrapping.opened(row.wrapped, place_of(self._holder, row.shopper, row.key_id))
 
     def _generation(self, connection: Connection) -> int:
         return stored.fact(connection, GENERATION, self._holder) or FIRST_GENERATION
@@ -222,3 +222,13 @@ class DataKeys:
         names = list(names)
         self._keys.drop(names)
         self._newest.drop(shopper for shopper, _ in names)
+
+
+def place_of(holder: str, shopper: str, key_id: int) -> bytes:
+    """Return the associated data that bind a wrapped data key to its row."""
+    return _holder_place(holder) + aad_of(shopper, key_id)
+
+
+@lru_cache(maxsize=1024)
+def _holder_place(holder: str) -> bytes:
+    return aad_of("fedrank/keys", RECORD_VERSION, holder, "data_keys", "wrapped")

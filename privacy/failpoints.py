@@ -38,6 +38,15 @@ FAILPOINTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
             "rotate: rows sealed",
             "rotate: old keys destroyed",
         ),
+        "rewrap": (
+            "rewrap: kek made",
+            "rewrap: file wrapped",
+            "rewrap: old kek destroyed",
+            "rewrap: secret made",
+            "rewrap: secret in use",
+            "rewrap: page wrapped",
+            "rewrap: old secret destroyed",
+        ),
         "erase": (
             "erase: locked",
             "erase: rows deleted",

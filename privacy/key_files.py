@@ -17,6 +17,7 @@ from privacy.errors import KeyringError
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+_SUFFIX_BYTES = 8
 
 
 def open_folder(folder: Path, *, create: bool) -> None:
@@ -87,6 +88,17 @@ def replace_private(path: Path, content: bytes) -> None:
         old.unlink(missing_ok=True)
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a killed process left beside its key files, and overwrite it unless it is a key file's content.
+
+    Only for who holds the lock under which key files of `folder` are made and replaced.
+    """
+    for path in folder.glob(f".*.{'[0-9a-f]' * (2 * _SUFFIX_BYTES)}"):
+        if path.stat().st_nlink == 1:
+            _overwrite(path)
+        path.unlink()
+
+
 @contextmanager
 def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
     """Hold the lock that the file `path` stands for; without `wait`, tell by False that another process has it.
@@ -114,7 +126,7 @@ def _refuse_exposed(path: Path, mode: int) -> None:
 
 
 def _beside(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    return path.with_name(f".{path.name}.{secrets.token_hex(_SUFFIX_BYTES)}")
 
 
 def _existing(path: Path) -> bytes:

@@ -9,7 +9,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Self
 
@@ -35,6 +35,11 @@ class Secrets:
         """Draw an identity and a wrapping secret for each number."""
         wrapping = {number: secrets.token_bytes(KEY_BYTES) for number in numbers}
         return cls(identity=secrets.token_bytes(KEY_BYTES), wrapping=wrapping)
+
+    def with_wrapping_secret(self) -> Self:
+        """Return the same with one more wrapping secret, whose number is higher than all others."""
+        fresh = {max(self.wrapping) + 1: secrets.token_bytes(KEY_BYTES)}
+        return replace(self, wrapping={**self.wrapping, **fresh})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,6 +136,13 @@ class SecretFile:
 def holders_in(folder: Path) -> tuple[str, ...]:
     """Return the names of all holders whose files are in a folder, sorted."""
     return tuple(sorted(_owner(path) for path in folder.glob(HOLDER_FILES)))
+
+
+def secret_files_in(folder: Path) -> list[SecretFile]:
+    """Return all files of secrets in a folder: those of the holders, and the ledger's if it is there."""
+    holders = [SecretFile.of_holder(folder, holder) for holder in holders_in(folder)]
+    ledger = SecretFile.of_ledger(folder)
+    return holders + [ledger] * ledger.path.exists()
 
 
 def _owner(path: Path) -> str:
