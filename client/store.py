@@ -50,16 +50,22 @@ class EventStore:
 
     @classmethod
     def open(
-        cls, url: str | Path, keyring: Keyring, holder: str, failpoint: Failpoint = no_failpoint
+        cls,
+        url: str | Path,
+        keyring: Keyring,
+        holder: str,
+        *,
+        create: bool = True,
+        failpoint: Failpoint = no_failpoint,
     ) -> Self:
-        """Open the store of `holder` at a database URL or SQLite path; made if absent.
+        """Open the store of `holder` at a database URL or SQLite path; made if absent and `create`.
 
         Raises `StoreUnavailable` with the reason, or `WrongKeys` if the store was written with another
         keyring.
         """
         with translated():
-            engine = open_engine(url)
-            prepare(engine)
+            engine = open_engine(url, create=create)
+            prepare(engine, create=create)
         access = StoreAccess(engine=engine, keys=keyring.holder(holder), failpoint=failpoint)
         check_keys(access)
         return cls(access)
@@ -146,7 +152,7 @@ class EventStore:
         next vacuum, but their keys never lay there and are gone.
         """
         check_pseudonyms([shopper])
-        return erase_shopper(self.access, shopper)
+        return erase_shopper(self.access, shopper).rows["events"]
 
     def close(self) -> None:
         """Give the database connections back."""

@@ -1,12 +1,15 @@
 """Erasure: every row of a shopper and all of its data keys, so that no copy of a row can be read again."""
 
-from sqlalchemy import Connection, Table, delete
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, Table, delete, func, select
 
 from client.errors import ErasureIncomplete
-from client.store_access import StoreAccess
-from client.store_locking import lock_shoppers
+from client.store_access import StoreAccess, translated
+from client.store_locking import NO_KEY, lock_shoppers
 from privacy import schema
-from privacy.database import drop_deleted_bytes
+from privacy.database import drop_deleted_bytes, vacuum
 from privacy.errors import DestructionIncomplete
 
 _OF_A_SHOPPER = [
@@ -17,8 +20,16 @@ _OF_A_SHOPPER = [
 """Every table of this database with rows of single shoppers; a new one is erased from without being named here."""
 
 
-def erase_shopper(access: StoreAccess, shopper: str) -> int:
-    """Delete everything of one shopper and return the number of rows of events.
+@dataclass(frozen=True, kw_only=True)
+class Erased:
+    """What an erasure destroyed: rows by table, and data keys."""
+
+    rows: Mapping[str, int]
+    keys: int
+
+
+def erase_shopper(access: StoreAccess, shopper: str) -> Erased:
+    """Delete everything of one shopper, its keys too; a repetition finds nothing, or completes what was broken off.
 
     The shopper's row is locked first: an append that has it is waited for, and what it wrote is deleted; one that
     comes later finds its key gone and makes a fresh one. The keys are destroyed inside the transaction, after the
@@ -27,28 +38,52 @@ def erase_shopper(access: StoreAccess, shopper: str) -> int:
     """
     with access.writing() as connection:
         lock_shoppers(connection, access.holder, [shopper])
+        # The lock of somebody who was not there is a row that nobody wants to see counted.
+        _delete(connection, schema.shoppers, access.holder, shopper, key_id=NO_KEY)
         access.failpoint("erase: locked")
         counts = {table.name: _delete(connection, table, access.holder, shopper) for table in _OF_A_SHOPPER}
         access.failpoint("erase: rows deleted")
-        keys_overwritten = _destroy_keys(access, shopper)
+        keys, overwritten = _destroy_keys(access, shopper)
         access.failpoint("erase: keys destroyed")
     access.failpoint("erase: after commit")
-    if not (drop_deleted_bytes(access.engine) and keys_overwritten):
+    if not (drop_deleted_bytes(access.engine) and overwritten):
         raise ErasureIncomplete(
             "a shopper is erased, but a write-ahead log is in use by another reader; erase again to empty it"
         )
-    return counts["events"]
+    return Erased(rows=counts, keys=keys)
 
 
-def _destroy_keys(access: StoreAccess, shopper: str) -> bool:
-    """Destroy all data keys; False if they are gone, but the keyring's log could not be emptied."""
+def rows_left(access: StoreAccess, shopper: str) -> int:
+    """Return how many rows of a shopper there are, in all tables and among the data keys."""
+    with access.reading() as connection:
+        counts = [
+            connection.execute(
+                select(func.count())
+                .select_from(table)
+                .where(table.c.holder == access.holder, table.c.shopper == shopper)
+            ).scalar_one()
+            for table in _OF_A_SHOPPER
+        ]
+    return sum(counts) + len(access.keys.data_keys.keys_of([shopper]).get(shopper, ()))
+
+
+def vacuum_erased(access: StoreAccess) -> tuple[str, ...]:
+    """On PostgreSQL, take deleted rows out of the tables that this account may vacuum, and name those."""
+    with translated():
+        return vacuum(access.engine, [table.name for table in _OF_A_SHOPPER])
+
+
+def _destroy_keys(access: StoreAccess, shopper: str) -> tuple[int, bool]:
+    """Destroy all data keys; return how many, and False if the keyring's log could not be emptied."""
+    data_keys = access.keys.data_keys
+    count = len(data_keys.keys_of([shopper]).get(shopper, ()))
     try:
-        access.keys.data_keys.destroy(shopper)
+        return data_keys.destroy(shopper), True
     except DestructionIncomplete:
-        return False
-    return True
+        return count, False
 
 
-def _delete(connection: Connection, table: Table, holder: str, shopper: str) -> int:
-    own = (table.c.holder == holder, table.c.shopper == shopper)
+def _delete(connection: Connection, table: Table, holder: str, shopper: str, **more: int) -> int:
+    own = [table.c.holder == holder, table.c.shopper == shopper]
+    own += [table.c[name] == value for name, value in more.items()]
     return connection.execute(delete(table).where(*own)).rowcount

@@ -18,6 +18,9 @@ from client.store_rows import Dialect, Taken
 from privacy import schema
 from privacy.data_keys import DataKey
 
+NO_KEY: Final = 0
+"""What the row of a shopper names who has no key; no key has this id."""
+
 _DIALECTS: Final[Mapping[str, Dialect]] = {"sqlite": store_sqlite, "postgresql": store_postgresql}
 _own = schema.shoppers.c
 _USE_KEY: Final = (
@@ -37,7 +40,7 @@ def lock_shoppers(connection: Connection, holder: str, shoppers: Sequence[str]) 
 
     A shopper without a row gets one that names no key.
     """
-    dialect_of(connection).take_numbers(connection, holder, [(shopper, 0, 0) for shopper in shoppers])
+    dialect_of(connection).take_numbers(connection, holder, [(shopper, NO_KEY, 0) for shopper in shoppers])
 
 
 def take_rows(

@@ -25,6 +25,7 @@ from sqlalchemy import (
     literal,
     make_url,
     select,
+    text,
 )
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError
@@ -179,6 +180,26 @@ def drop_deleted_bytes(engine: Engine) -> bool:
         return sqlite.empty_log(connection)
     finally:
         connection.close()
+
+
+def vacuum(engine: Engine, tables: Sequence[str]) -> tuple[str, ...]:
+    """Take deleted rows out of those PostgreSQL tables that this account may vacuum; return their names.
+
+    Copies that another transaction may still look at stay until a later vacuum. SQLite overwrites deleted rows at
+    once; there this does nothing.
+    """
+    if engine.name != "postgresql":
+        return ()
+    owned = text("SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = to_regclass(:name)")
+    by_itself = {"isolation_level": "AUTOCOMMIT"}
+    with (
+        translated(engine, shown(engine.url)),
+        engine.connect().execution_options(**by_itself) as connection,
+    ):
+        own = [name for name in tables if connection.execute(owned, {"name": name}).scalar()]
+        for name in own:
+            connection.exec_driver_sql(f"VACUUM {name}")
+    return tuple(own)
 
 
 def shown(url: URL) -> str:
