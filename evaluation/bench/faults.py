@@ -6,10 +6,9 @@ shows on planted faults.
 
 from __future__ import annotations
 
-import logging
 import random
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,9 +22,8 @@ from evaluation.bench.faults_vault import Vault, Verdict
 from evaluation.bench.rows import Row
 from evaluation.bench.storage import SQLITE, databases, stage_words
 from evaluation.bench.storage_bulk import NewDatabase, new_sqlite
+from evaluation.bench.storage_world import silence
 from evaluation.settings import Watch
-
-STORE_LOG: Final = "fedrank.store"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +65,7 @@ def run(*, quick: bool, watch: Watch) -> list[Row]:
 def _damage_rows(sizes: Sizes, watch: Watch) -> list[Row]:
     rows: list[Row] = []
     rng = random.Random(sizes.seed)
-    with new_sqlite() as url, TemporaryDirectory() as folder, _quiet(STORE_LOG):
+    with new_sqlite() as url, TemporaryDirectory() as folder, silence():
         vault = Vault(url, Path(folder) / "keys", shoppers=sizes.shoppers, rows=12)
         for words, batch in (("random bit flips", flips), ("swaps of ciphertext", swaps)):
             watch.begin(words, sizes.changes)
@@ -140,15 +138,3 @@ def _rows(words: str, damage: Damage, what: str, fields: tuple[str, ...]) -> lis
         )
         for name in fields
     ]
-
-
-@contextmanager
-def _quiet(name: str) -> Iterator[None]:
-    """Keep the warnings of one log to itself: every damaged row is named in it, as it should be."""
-    log = logging.getLogger(name)
-    before = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        log.setLevel(before)

@@ -64,7 +64,7 @@ def erasure_seconds(new: NewDatabase, shoppers: int, per_shopper: int) -> tuple[
         for start in range(0, shoppers, _FILLED_AT_ONCE):
             batch = names[start : start + _FILLED_AT_ONCE]
             world.append(store, world.events_of(batch, per_shopper, first=start * per_shopper))
-        with world.plain_at(url) as engine:
+        with world.plain_at(url) as engine, world.silence():
             for name in names:
                 rows = rows_of(engine, name)
                 before = time.perf_counter()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -145,6 +146,18 @@ def plain_at(url: str) -> Iterator[Engine]:
         yield engine
     finally:
         engine.dispose()
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """Keep the store from logging every row that does not open: here they are meant not to."""
+    log = logging.getLogger("fedrank.store")
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
 
 
 def _digest(kind: str, number: int) -> str:
