@@ -63,14 +63,14 @@ def restore(file: Path, engine: Engine) -> Copied:
     """
     source = open_read_only(file)
     try:
-        with snapshot(source) as old, writing(engine) as new:
+        with snapshot(source) as old:
             facts = _facts(old, file)
-            revision = str(revision_of(old, str(file)))
-            _refuse_keys(row_counts(old), str(file))
-            _refuse_rows(new)
-            change(new, shown(engine.url), revision)
-            rows = copy_rows(old, new)
-            rows[meta.name] -= new.execute(delete(meta).where(meta.c.part == PART)).rowcount
+            revision, _ = _state(old)
+            with writing(engine) as new:
+                _refuse_rows(new)
+                change(new, shown(engine.url), revision)
+                rows = copy_rows(old, new)
+                rows[meta.name] -= new.execute(delete(meta).where(meta.c.part == PART)).rowcount
     finally:
         source.dispose()
     return Copied(
@@ -98,10 +98,11 @@ def _copy_file(engine: Engine, file: Path) -> tuple[str, dict[str, int]]:
 def _copy_tables(engine: Engine, file: Path) -> tuple[str, dict[str, int]]:
     copy = open_engine(file)
     try:
-        with snapshot(engine) as old, writing(copy) as new:
+        with snapshot(engine) as old:
             revision, _ = _state(old)
-            change(new, str(file), revision)
-            rows = copy_rows(old, new)
+            with writing(copy) as new:
+                change(new, str(file), revision)
+                rows = copy_rows(old, new)
     finally:
         copy.dispose()
     return revision, rows
