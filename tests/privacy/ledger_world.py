@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from privacy.database import open_engine, reading, writing
+from privacy.database import open_engine, prepare, reading, writing
 from privacy.failpoints import Failpoint
 from privacy.keyring import Keyring
 from privacy.ledger import Ledger
@@ -64,8 +64,9 @@ def backup_of(url: str) -> Backup:
 
 
 def restore(url: str, backup: Backup) -> None:
-    """Put a dump in the place of what the ledger holds."""
+    """Put a dump in the place of what the ledger holds; the tables are made if they are not there."""
     engine = open_engine(url)
+    prepare(engine)
     with writing(engine) as connection:
         for table in TABLES:
             connection.execute(table.delete())

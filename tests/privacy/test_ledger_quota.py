@@ -1,0 +1,105 @@
+"""A merchant's quota bounds all of its releases together, whichever of its shoppers pay, on both databases."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ledger_world import charge, opened, subjects
+from sqlalchemy import update
+
+from privacy.database import writing
+from privacy.errors import BudgetExceeded, InvalidCharge, LedgerDamaged, QuotaExceeded
+from privacy.ledger import Ledger
+from privacy.ledger_records import Quota
+from privacy.schema import quotas
+
+
+@pytest.fixture
+def ledger(database_url: str, tmp_path: Path) -> Iterator[Ledger]:
+    """A new ledger on each kind of database."""
+    ledger = opened(database_url, tmp_path / "keys")
+    yield ledger
+    ledger.close()
+
+
+def test_releases_to_different_shoppers_use_up_one_quota(ledger: Ledger) -> None:
+    """No shopper is near its cap, but the merchant's releases together are; the refusal says how near."""
+    ledger.set_quota("shop-1", 0.5)
+    for number in range(2):
+        assert ledger.reserve(charge(f"r{number}", "shop-1"), subjects(3, first=3 * number), 4.0)
+    with pytest.raises(QuotaExceeded) as refusal:
+        ledger.reserve(charge("r2", "shop-1"), subjects(3, first=6), 4.0)
+    for words in ("'shop-1'", "mu^2 = 0.5 of its quota of 0.5", "0.25 more", "fedrank privacy quota"):
+        assert words in str(refusal.value)
+    assert ledger.spent("shop-1", subjects(3, first=6)) == 0.0
+    assert len(ledger.charges("shop-1")) == 2
+    assert ledger.verify() == 2
+
+
+def test_a_quota_bounds_one_merchant_and_no_other(ledger: Ledger) -> None:
+    """A merchant without a quota has only its shoppers' cap."""
+    ledger.set_quota("shop-1", 0.0)
+    with pytest.raises(QuotaExceeded):
+        ledger.reserve(charge("r1", "shop-1"), subjects(1), 4.0)
+    assert ledger.reserve(charge("r1", "shop-2"), subjects(1), 4.0)
+    assert ledger.reserve(charge("r1", "devices"), subjects(1), 4.0)
+
+
+def test_a_quota_counts_what_was_spent_before_it_was_set(ledger: Ledger) -> None:
+    """A quota below that leaves nothing, and one above it the rest."""
+    ledger.reserve(charge("r1", "shop-1"), subjects(2), 4.0)
+    assert ledger.set_quota("shop-1", 0.125) == Quota(limit_mu2=0.125, spent_mu2=0.25)
+    assert ledger.statement("shop-1")[0].quota == Quota(limit_mu2=0.125, spent_mu2=0.25)
+    with pytest.raises(QuotaExceeded):
+        ledger.reserve(charge("r2", "shop-1", 0.001), subjects(2), 4.0)
+    assert ledger.set_quota("shop-1", 0.5).left_mu2 == 0.25
+    assert ledger.reserve(charge("r2", "shop-1"), subjects(2), 4.0)
+
+
+def test_what_a_shoppers_cap_refuses_costs_the_merchant_nothing(ledger: Ledger) -> None:
+    """Quota and accounts are changed together or not at all; a repetition changes neither."""
+    ledger.set_quota("shop-1", 1.0)
+    ledger.reserve(charge("r1", "shop-1"), subjects(2), 0.25)
+    with pytest.raises(BudgetExceeded):
+        ledger.reserve(charge("r2", "shop-1"), subjects(2), 0.25)
+    assert not ledger.reserve(charge("r1", "shop-1"), subjects(2), 0.25)
+    quota = ledger.statement("shop-1")[0].quota
+    assert quota is not None and quota.spent_mu2 == 0.25
+    assert ledger.verify() == 1
+
+
+def test_a_quota_can_be_spent_to_its_end(ledger: Ledger) -> None:
+    """Three charges of 0.1 fill a quota of 0.3, although their binary sum is a little more; no more fits."""
+    ledger.set_quota("shop-1", 0.3)
+    for number in range(3):
+        ledger.reserve(charge(f"r{number}", "shop-1", 0.1), subjects(2), 4.0)
+    with pytest.raises(QuotaExceeded):
+        ledger.reserve(charge("r3", "shop-1", 1e-6), subjects(2), 4.0)
+
+
+def test_a_removed_quota_leaves_the_cap(ledger: Ledger) -> None:
+    """Removing says whether there was one."""
+    ledger.set_quota("shop-1", 0.0)
+    assert ledger.remove_quota("shop-1")
+    assert not ledger.remove_quota("shop-1")
+    assert ledger.reserve(charge("r1", "shop-1"), subjects(2), 0.25)
+    with pytest.raises(BudgetExceeded):
+        ledger.reserve(charge("r2", "shop-1"), subjects(2), 0.25)
+
+
+@pytest.mark.parametrize(("holder", "limit"), [("shop-1", float("nan")), ("shop-1", -1.0), ("", 1.0)])
+def test_a_quota_that_means_nothing_is_refused(ledger: Ledger, holder: str, limit: float) -> None:
+    """A limit is finite and not negative, and a holder has a name."""
+    with pytest.raises(InvalidCharge, match="quota"):
+        ledger.set_quota(holder, limit)
+    assert ledger.statement() == ()
+
+
+def test_a_quota_whose_spending_was_lowered_is_found(ledger: Ledger) -> None:
+    """The running sum of a quota must be what the charges cost."""
+    ledger.set_quota("shop-1", 1.0)
+    ledger.reserve(charge("r1", "shop-1"), subjects(2), 4.0)
+    with writing(ledger._engine) as connection:
+        connection.execute(update(quotas).values(spent_mu2=0.0))
+    with pytest.raises(LedgerDamaged, match="the quota of holder 'shop-1'"):
+        ledger.verify()
