@@ -10,13 +10,14 @@ one; an erasure that comes after waits for the commit, and then destroys what wa
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, update
+from sqlalchemy import Connection, bindparam, func, select, update
 
 from client import store_postgresql, store_sqlite
 from client.store_access import StoreAccess
 from client.store_rows import Dialect, Taken
 from privacy import schema
 from privacy.data_keys import DataKey
+from privacy.database import text_set
 
 NO_KEY: Final = 0
 """What the row of a shopper names who has no key; no key has this id."""
@@ -69,6 +70,16 @@ def use_keys(connection: Connection, holder: str, key_ids: Mapping[str, int]) ->
     ]
     if rows:
         connection.execute(_USE_KEY, rows)
+
+
+def repair_numbers(connection: Connection, holder: str, shoppers: Sequence[str]) -> None:
+    """Let the next row of each shopper come after all that are there, whatever the shopper's row said."""
+    event = schema.events.c
+    following = select(func.coalesce(func.max(event.number) + 1, 0)).where(
+        event.holder == _own.holder, event.shopper == _own.shopper
+    )
+    wanted = (_own.holder == holder, _own.shopper.in_(text_set(connection.engine, shoppers)))
+    connection.execute(update(schema.shoppers).where(*wanted).values(next_number=following.scalar_subquery()))
 
 
 def _keys_under_lock(

@@ -11,17 +11,21 @@ unreadable after an erasure was, whoever else appends, erases or rotates keys at
 4. Only then is anything sealed.
 """
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Final
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
 
 from client.events import COLUMN_NAMES, Columns
 from client.store_access import StoreAccess, translated
 from client.store_envelopes import ENVELOPE_EVENTS, ShopperSeal, encode, names_in_use
-from client.store_locking import dialect_of, take_rows
+from client.store_locking import dialect_of, repair_numbers, take_rows
 from privacy.data_keys import DataKey
+
+log = logging.getLogger("fedrank.store")
 
 PAGE_SHOPPERS: Final = 1000
 """Shoppers whose rows are sealed or opened together, so that memory stays flat."""
@@ -32,19 +36,42 @@ def pages(values: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
     return (values[first : first + size] for first in range(0, len(values), size))
 
 
+class _NumbersTaken(Exception):
+    """Rows with the numbers that were reserved are there already: a number in `shoppers` was damaged."""
+
+
 def store_batches(access: StoreAccess, batches: Sequence[Columns]) -> list[int]:
     """Store batches of events in one transaction; return of each how many were not there yet."""
     columns = batches[0] if len(batches) == 1 else _joined(batches)
+    try:
+        fresh = _store(access, columns)
+    except _NumbersTaken:
+        shoppers = sorted(set(columns.shopper))
+        log.warning(
+            "the row numbers of %d shoppers are counted anew: some were in use already", len(shoppers)
+        )
+        with access.writing() as connection:
+            repair_numbers(connection, access.holder, shoppers)
+        fresh = _store(access, columns)
+    return _counts(batches, fresh)
+
+
+def _store(access: StoreAccess, columns: Columns) -> list[bool]:
+    """Store events in one transaction; return of each whether it was not there yet."""
     with translated():
         newest = access.keys.data_keys.newest(sorted(set(columns.shopper)))
     access.failpoint("append: keys made")
     with access.writing() as connection:
         fresh = _claim_ids(connection, access, columns)
         access.failpoint("append: ids claimed")
-        _insert_events(connection, access, newest, columns, fresh)
+        taken_errors = (IntegrityError, connection.dialect.loaded_dbapi.IntegrityError)
+        try:
+            _insert_events(connection, access, newest, columns, fresh)
+        except taken_errors:
+            raise _NumbersTaken from None
         access.failpoint("append: before commit")
     access.failpoint("append: after commit")
-    return _counts(batches, fresh)
+    return fresh
 
 
 def _joined(batches: Sequence[Columns]) -> Columns:

@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, select
 
-from client import store_schema as tables
-from client.errors import DamagedRow, ErasureIncomplete
+from client.errors import ErasureIncomplete
 from client.events import Event
 from client.store import EventStore
+from client.store_reading import Quarantine
+from privacy import schema as tables
 from privacy.database import open_engine, reading, writing
+from privacy.errors import DamagedDataKeys
 from privacy.keyring import Keyring
 
 _SHOPPERS = [f"{number:032x}" for number in range(4)]
@@ -36,6 +38,14 @@ def store(database_url: str, tmp_path: Path) -> Iterator[EventStore]:
 def engine(database_url: str) -> Iterator[Engine]:
     """A way into the database past the store."""
     engine = open_engine(database_url)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def keys(store: EventStore, tmp_path: Path) -> Iterator[Engine]:
+    """A way into the keyring's database past the keyring."""
+    engine = open_engine(tmp_path / "keys" / "keys.db", create=False)
     yield engine
     engine.dispose()
 
@@ -80,7 +90,7 @@ def test_no_flipped_bit_and_no_moved_ciphertext_is_ever_believed(store: EventSto
         if bytes(sealed) == original[here]:
             sealed[rng.randrange(len(sealed))] ^= 1 << rng.randrange(8)
         _write(engine, tables.events, "sealed", bytes(sealed), shopper=here[0], number=here[1])
-        store._quarantine.clear()
+        store._quarantine = Quarantine()
         expected = [number for number in range(6) if number // 2 != here[1]]
         assert _times(store, here[0]) == expected
         assert store.quarantined == {f"events/{here[0]}/{here[1]}"}
@@ -89,36 +99,82 @@ def test_no_flipped_bit_and_no_moved_ciphertext_is_ever_believed(store: EventSto
 
 
 def test_a_row_given_to_another_shopper_or_holder_is_refused(
-    store: EventStore, engine: Engine, database_url: str, tmp_path: Path
+    store: EventStore, keys: Engine, engine: Engine, database_url: str, tmp_path: Path
 ) -> None:
-    """Rows together with their data key, renamed to another shopper or another merchant, do not open there."""
-    keyring = Keyring.open(tmp_path / "keys")
-    stranger, other = "f" * 32, EventStore.open(database_url, keyring, "shop-2")
-    for table in (tables.events, tables.data_keys):
-        own = table.c.shopper == _ANNA
-        with writing(engine) as connection:
-            connection.execute(table.update().where(own).values(shopper=stranger))
+    """Rows together with their data keys, renamed to another shopper or another merchant, do not open there."""
+    stranger, other = "f" * 32, EventStore.open(database_url, Keyring.open(tmp_path / "keys"), "shop-2")
+    for database, table in ((engine, tables.events), (keys, tables.data_keys)):
+        with writing(database) as connection:
+            connection.execute(table.update().where(table.c.shopper == _ANNA).values(shopper=stranger))
             connection.execute(table.update().where(table.c.shopper == _BERTA).values(holder="shop-2"))
     assert store.history(stranger) == []
     assert other.history(_BERTA) == []
-    assert store.quarantined == {f"data_keys/{stranger}"}
-    assert other.quarantined == {f"data_keys/{_BERTA}"}
+    assert store.quarantined == {f"events/{stranger}/{number}" for number in range(3)}
+    assert other.quarantined == {f"events/{_BERTA}/{number}" for number in range(3)}
     other.close()
 
 
-def test_a_data_key_cannot_be_swapped_between_shoppers(store: EventStore, engine: Engine) -> None:
-    """With another shopper's wrapped key, or none, a shopper's rows are quarantined and writing is refused."""
-    wrapped = _read(engine, tables.data_keys, "wrapped", shopper=_BERTA)
-    _write(engine, tables.data_keys, "wrapped", wrapped, shopper=_ANNA)
-    assert store.history(_ANNA) == []
-    assert store.quarantined == {f"data_keys/{_ANNA}"}
-    with pytest.raises(DamagedRow, match="data_keys"):
-        store.append([_event(_BERTA, 9), _event(_ANNA, 9)])
-    assert _times(store, _BERTA) == [0, 1, 2, 3, 4, 5], "a refused batch leaves nothing behind"
-    with writing(engine) as connection:
+def test_a_data_key_cannot_be_swapped_between_shoppers(
+    keys: Engine, store: EventStore, database_url: str, tmp_path: Path
+) -> None:
+    """Under another shopper's wrapped key rows are quarantined, and writing is refused for that shopper only."""
+    wrapped = _read(keys, tables.data_keys, "wrapped", shopper=_BERTA)
+    _write(keys, tables.data_keys, "wrapped", wrapped, shopper=_ANNA)
+    with EventStore.open(database_url, Keyring.open(tmp_path / "keys"), "devices") as store:
+        assert store.history(_ANNA) == []
+        assert store.quarantined == {f"events/{_ANNA}/{number}" for number in range(3)}
+        with pytest.raises(DamagedDataKeys, match="data_keys"):
+            store.append([_event(_BERTA, 9), _event(_ANNA, 9)])
+        assert _times(store, _BERTA) == [0, 1, 2, 3, 4, 5], "a refused batch leaves nothing behind"
+        assert store.append([_event(_BERTA, 9)]) == 1
+
+
+def test_rows_without_their_key_are_named_and_the_shopper_goes_on_with_a_fresh_one(
+    keys: Engine, store: EventStore, database_url: str, tmp_path: Path
+) -> None:
+    """A key that was lost costs what it sealed: all else is served, and new events are stored and found."""
+    with writing(keys) as connection:
         connection.execute(tables.data_keys.delete().where(tables.data_keys.c.shopper == _BERTA))
-    assert store.history(_BERTA) == []
-    assert store.quarantined == {f"data_keys/{_ANNA}", f"data_keys/{_BERTA}"}
+    with EventStore.open(database_url, Keyring.open(tmp_path / "keys"), "devices") as store:
+        assert store.append([_event(_BERTA, 9)]) == 1
+        assert _times(store, _BERTA) == [9]
+        assert store.quarantined == {f"events/{_BERTA}/{number}" for number in range(3)}
+        assert len(store.read_columns()) == 19
+
+
+def test_a_quarantined_row_is_logged_once_by_its_name(
+    store: EventStore, engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One warning per row however often it is met: which one and why, and nothing of what it held."""
+    sealed = bytearray(_read(engine, tables.events, "sealed", shopper=_ANNA, number=1))
+    sealed[-1] ^= 1
+    _write(engine, tables.events, "sealed", bytes(sealed), shopper=_ANNA, number=1)
+    _write(engine, tables.events, "sealed", b"short", shopper=_BERTA, number=2)
+    for _ in range(3):
+        store.read_columns()
+    found = [
+        (record.levelname, record.getMessage()) for record in caplog.records if record.name == "fedrank.store"
+    ]
+    assert len(found) == 2
+    assert [level for level, _ in found] == ["WARNING"] * 2
+    for (_, message), name in zip(found, (f"events/{_ANNA}/1", f"events/{_BERTA}/2"), strict=True):
+        assert name in message and "item" not in message
+
+
+@pytest.mark.parametrize(
+    ("column", "flip"), [("key_id", 1), ("key_id", 1 << 40), ("next_number", 3), ("next_number", 1 << 62)]
+)
+def test_a_flipped_bit_in_a_shoppers_row_costs_nothing(
+    store: EventStore, engine: Engine, column: str, flip: int
+) -> None:
+    """Another key id, or another number for the next row: what was stored is served, and so is what comes after."""
+    there = _read(engine, tables.shoppers, column, shopper=_ANNA)
+    _write(engine, tables.shoppers, column, there ^ flip, shopper=_ANNA)
+    assert store.append([_event(_ANNA, 6), _event(_BERTA, 6)]) == 2
+    assert store.append([_event(_ANNA, 7)]) == 1
+    assert _times(store, _ANNA) == [0, 1, 2, 3, 4, 5, 6, 7]
+    assert _times(store, _BERTA) == [0, 1, 2, 3, 4, 5, 6]
+    assert store.quarantined == frozenset()
 
 
 def test_rows_of_an_erased_shopper_stay_unreadable_when_they_are_put_back(
@@ -171,7 +227,9 @@ def test_after_an_erasure_no_byte_of_the_shopper_is_left_in_the_files(tmp_path: 
         with reading(engine) as connection:
             own = tables.events.c.shopper == _BERTA
             sealed = list(connection.execute(select(tables.events.c.sealed).where(own)).scalars())
-        remains = [_BERTA.encode(), _read(engine, tables.data_keys, "wrapped", shopper=_BERTA)]
+        keys = open_engine(tmp_path / "keys" / "keys.db", create=False)
+        remains = [_BERTA.encode(), _read(keys, tables.data_keys, "wrapped", shopper=_BERTA)]
+        keys.dispose()
         # Long values are split over pages, so pieces of them are looked for.
         remains += [value[place : place + 48] for value in sealed for place in range(0, len(value) - 48, 480)]
         engine.dispose()
