@@ -9,7 +9,7 @@ import sys
 import typer
 
 from fedrank import __version__
-from fedrank.commands import data, db, privacy
+from fedrank.commands import data, db, keys, privacy
 from fedrank.commands.bench import HELP, bench
 from fedrank.commands.rank import rank
 from fedrank.commands.serve import serve
@@ -26,6 +26,7 @@ app = typer.Typer(
 app.add_typer(data.app, name="data")
 app.add_typer(privacy.app, name="privacy")
 app.add_typer(db.app, name="db")
+app.add_typer(keys.app, name="keys")
 app.command()(simulate)
 app.command()(serve)
 app.command()(rank)

@@ -27,6 +27,8 @@ FAMILIES: tuple[tuple[str, str, int], ...] = (
     ("client.ranking", "RequestRefused", USAGE),
     ("client.errors", "ClientError", UNREACHABLE),
     ("privacy.errors", "DatabaseError", UNREACHABLE),
+    ("privacy.errors", "KmsUnavailable", UNREACHABLE),
+    ("privacy.errors", "KeyringError", DATA),
     ("privacy.errors", "PrivacyError", BUDGET),
 )
 """(module, class, exit code), the special before the general."""

@@ -56,12 +56,12 @@ def create_private(path: Path, content: bytes) -> bytes:
     """Create a key file of mode 0600 durably and return its content, or the content of whoever was first."""
     beside = _beside(path)
     try:
-        _write_durably(beside, content)
+        write_durably(beside, content)
         try:
             path.hardlink_to(beside)
         except FileExistsError:
             content = _existing(path)
-        _flush_folder(path.parent)
+        flush_folder(path.parent)
     except OSError as error:
         raise KeyringError(f"key file {path} cannot be written: {error.strerror}") from error
     finally:
@@ -76,10 +76,10 @@ def replace_private(path: Path, content: bytes) -> None:
     """
     beside, old = _beside(path), _beside(path)
     try:
-        _write_durably(beside, content)
+        write_durably(beside, content)
         old.hardlink_to(path)
         beside.replace(path)
-        _flush_folder(path.parent)
+        flush_folder(path.parent)
         _overwrite(old)
     except OSError as error:
         raise KeyringError(f"key file {path} cannot be replaced: {error.strerror}") from error
@@ -117,6 +117,24 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
         os.close(descriptor)
 
 
+def write_durably(path: Path, content: bytes) -> None:
+    """Write a new file of mode 0600 whose content is on the disk afterwards; `FileExistsError` if it is there."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def flush_folder(folder: Path) -> None:
+    """Make sure that the names of the files in a folder are on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _refuse_exposed(path: Path, mode: int) -> None:
     if mode & _OTHERS:
         raise KeyringError(
@@ -138,24 +156,8 @@ def _existing(path: Path) -> bytes:
     return content
 
 
-def _write_durably(path: Path, content: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def _overwrite(path: Path) -> None:
     with path.open("r+b") as file:
         file.write(bytes(path.stat().st_size))
         file.flush()
         os.fsync(file.fileno())
-
-
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -18,6 +18,9 @@ from privacy.kms import KEY_FILE, NONE, PASSPHRASE, KeyFile, Passphrase, Unlock,
 SCRYPT_COST: Final = 2**17
 """N of scrypt (r = 8, p = 1): 128 MiB and a third of a second for each guess; OWASP's advice of 2024."""
 
+SHORTEST_PASSPHRASE: Final = 12
+"""Fewest characters of a new passphrase."""
+
 _SCRYPT_BLOCK: Final = 8
 _MOST_COST: Final = 2**20
 _SALT_BYTES: Final = 16
@@ -64,6 +67,10 @@ def new_lock(unlock: Unlock, path: Path, cost: int = SCRYPT_COST) -> FileLock:
     """Make a lock for the key file `path`; a passphrase gets a fresh salt."""
     parameters: dict[str, Any] = {"kind": kind_of(unlock)}
     if isinstance(unlock, Passphrase):
+        if len(unlock.text) < SHORTEST_PASSPHRASE:
+            raise KeyringError(
+                f"a passphrase of {len(unlock.text)} characters can be guessed; use {SHORTEST_PASSPHRASE} or more"
+            )
         salt = base64.b64encode(os.urandom(_SALT_BYTES)).decode()
         parameters |= {"salt": salt, "n": cost, "r": _SCRYPT_BLOCK, "p": 1}
     return FileLock(parameters=parameters, key=_key(unlock, parameters, path))

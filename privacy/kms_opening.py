@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from privacy.errors import KeyringError
+from privacy.errors import KeyringError, KmsUnavailable
 from privacy.key_files import read_private
 from privacy.kms import KEY_FILE_NAME, Kms, Pkcs11Token, Unlock, check_kind, damaged, read_record
 from privacy.kms_local import LocalFileKms
@@ -28,6 +28,19 @@ def open_kms(folder: Path, unlock: Unlock) -> Kms:
     if isinstance(unlock, Pkcs11Token):
         return Pkcs11Kms(path, unlock)
     return LocalFileKms(path, unlock)
+
+
+def change_protection(kms: Kms, unlock: Unlock) -> None:
+    """Protect a local key-encryption key by `unlock` from now on; only inside `one_rotation`.
+
+    Raises `KmsUnavailable` if either is a token: a key does not leave it, and does not get into it.
+    """
+    if not isinstance(kms, LocalFileKms) or isinstance(unlock, Pkcs11Token):
+        raise KmsUnavailable(
+            "a key-encryption key neither leaves a PKCS#11 token nor gets into one; change the PIN with the token's "
+            "own tools, and choose a token when the keyring is made"
+        )
+    kms.protect(unlock)
 
 
 def _kind(path: Path) -> str:
