@@ -25,6 +25,8 @@ FAMILIES: tuple[tuple[str, str, int], ...] = (
     ("model.errors", "EncoderError", USAGE),
     ("model.errors", "ModelError", DATA),
     ("client.ranking", "RequestRefused", USAGE),
+    ("client.receipts", "InvalidReceipt", DATA),
+    ("client.consent", "InvalidConsent", USAGE),
     ("client.errors", "ClientError", UNREACHABLE),
     ("privacy.errors", "DatabaseError", UNREACHABLE),
     ("privacy.errors", "KmsUnavailable", UNREACHABLE),

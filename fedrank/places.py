@@ -10,7 +10,7 @@ import json
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -87,14 +87,14 @@ class Places:
         """Open the event store of one holder. Raises `StoreUnavailable` or `WrongKeys`."""
         from client.store import EventStore
 
-        return EventStore.open(self.store, keyring, holder)
+        return EventStore.open(self.store, keyring, holder, create=False)
 
-    def clock(self) -> str | None:
-        """Return the clock of the run's data (see `simulation.data.Clock`), or None where no report names one."""
+    def reported(self, section: str, name: str) -> Any:
+        """Return a value of the run's report.json, or None where there is no run or its report does not name it."""
         if self.run is None:
             return None
         try:
-            return str(json.loads((self.run / "report.json").read_bytes())["data"]["clock"])
+            return json.loads((self.run / "report.json").read_bytes())[section][name]
         except (OSError, ValueError, KeyError, TypeError):
             return None
 

@@ -1,0 +1,193 @@
+"""`fedrank subject`: a shopper's rights to a copy and to erasure, at every holder of a keyring."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fedrank.places import (
+    HolderOption,
+    KeysOption,
+    LedgerOption,
+    Places,
+    RunOption,
+    StoreOption,
+    holders_of,
+    places,
+)
+
+if TYPE_CHECKING:
+    from privacy.keyring import Keyring
+
+app = typer.Typer(
+    help="A shopper's rights: a copy of everything held, erasure with a receipt.", no_args_is_help=True
+)
+
+DEFAULT_DELTA = 1e-6
+
+ShopperId = Annotated[
+    str,
+    typer.Argument(
+        metavar="ID", help="The shopper's id; `-` reads it from standard input, out of sight of others."
+    ),
+]
+Receipt = Annotated[Path, typer.Option(help="New file for the signed receipts.")]
+Out = Annotated[Path | None, typer.Option(help="New file for the copy; default: standard output.")]
+Delta = Annotated[
+    float | None, typer.Option(help=f"Delta of the spent epsilon; default: the run's, or {DEFAULT_DELTA:g}.")
+]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
+
+
+@app.command()
+def export(
+    shopper: ShopperId,
+    run: RunOption = None,
+    store: StoreOption = None,
+    keys: KeysOption = None,
+    ledger: LedgerOption = None,
+    holder: HolderOption = None,
+    delta: Delta = None,
+    out: Out = None,
+) -> None:
+    """Write everything that is held about a shopper as one JSON object: events, consents, spent budget."""
+    found, name = places(run, store, keys, ledger), shopper_named(shopper)
+    with found.keyring() as keyring:
+        copies = _copies(found, keyring, name, holder, delta)
+    text = json.dumps({"format": "fedrank subject export", "version": 1, "holders": copies}, indent=2)
+    if out is None:
+        typer.echo(text)
+    else:
+        _write_new(out, text)
+        typer.echo(f"Wrote {out}", err=True)
+
+
+@app.command()
+def erase(
+    shopper: ShopperId,
+    receipt: Receipt,
+    run: RunOption = None,
+    store: StoreOption = None,
+    keys: KeysOption = None,
+    holder: HolderOption = None,
+    yes: Yes = False,
+) -> None:
+    """Destroy a shopper's keys, events, consents and everything derived, and write a signed receipt.
+
+    What the shopper has spent of the privacy budget stays in the ledger, under a pseudonym; models that are released
+    stay as they are. Erasing again finishes what was interrupted.
+    """
+    from client.receipts import erase_with_receipt
+
+    found, name = places(run, store, keys), shopper_named(shopper)
+    _refuse_existing(receipt, "--receipt")
+    if not yes:
+        typer.confirm("Erase everything of this shopper? This cannot be undone", abort=True, err=True)
+    receipts = []
+    with found.keyring() as keyring:
+        try:
+            for one in holders_of(keyring, holder):
+                with found.event_store(keyring, one) as events:
+                    receipts.append(erase_with_receipt(events, name))
+        finally:
+            # What was erased before an error has its receipt too.
+            if receipts:
+                _write_new(receipt, json.dumps(receipts, indent=2))
+    typer.echo(_told(receipts))
+
+
+@app.command()
+def verify(
+    receipt: Annotated[Path, typer.Argument(help="File that `fedrank subject erase --receipt` wrote.")],
+    run: RunOption = None,
+    keys: KeysOption = None,
+) -> None:
+    """Check that receipts are whole; with the keyring (--run or --keys) also that its holders signed them."""
+    from client.receipts import InvalidReceipt, check_receipt
+
+    try:
+        receipts = json.loads(receipt.read_bytes())
+    except (OSError, ValueError):
+        raise InvalidReceipt(f"{receipt} cannot be read as JSON; give the file of --receipt") from None
+    if not isinstance(receipts, list) or not all(isinstance(one, dict) for one in receipts) or not receipts:
+        raise InvalidReceipt(f"{receipt} holds no list of receipts; give the file of --receipt")
+    own = _public_keys(run, keys, receipts)
+    for one in receipts:
+        check_receipt(one, own.get(str(one.get("holder"))))
+        known = (
+            "this keyring's key"
+            if own
+            else f"key {one['public_key']}; compare it with what the holder publishes"
+        )
+        typer.echo(f"valid: {one['holder']}, {one['time']}, signed by {known}")
+
+
+def shopper_named(shopper: str) -> str:
+    """Return the shopper's id from the command line or standard input; `typer.BadParameter` if it is empty."""
+    name = sys.stdin.readline().rstrip("\n") if shopper == "-" else shopper
+    if not name:
+        raise typer.BadParameter("the shopper's id is empty", param_hint="ID")
+    return name
+
+
+def _copies(
+    found: Places, keyring: Keyring, name: str, holder: str | None, delta: float | None
+) -> list[dict[str, Any]]:
+    from client.rights import export_of
+    from privacy.ledger import Ledger
+
+    stated = delta or found.reported("privacy", "delta") or DEFAULT_DELTA
+    place = found.ledger_if_any
+    ledger = None if place is None else Ledger.open(place, keyring, create=False)
+    copies = []
+    try:
+        for one in holders_of(keyring, holder):
+            with found.event_store(keyring, one) as events:
+                copies.append(export_of(events, name, ledger, float(stated)))
+    finally:
+        if ledger is not None:
+            ledger.close()
+    return copies
+
+
+def _public_keys(run: Path | None, keys: Path | None, receipts: list[dict[str, Any]]) -> dict[str, bytes]:
+    """Return the keyring's own public key for each holder that the receipts name, if a keyring was named."""
+    if run is None and keys is None:
+        return {}
+    with places(run, keys=keys).keyring() as keyring:
+        named = [holders_of(keyring, str(one.get("holder")))[0] for one in receipts]
+        return {name: keyring.holder(name).signer.public_key for name in named}
+
+
+def _told(receipts: list[dict[str, Any]]) -> str:
+    lines = []
+    for one in receipts:
+        rows = sum(one["rows_destroyed"].values())
+        found = (
+            "nothing was there"
+            if one["found_nothing"]
+            else f"{rows} rows, {one['keys_destroyed']} keys destroyed"
+        )
+        lines.append(f"{one['holder']}: {found}; {one['verified']['rows_left']} left")
+    return "\n".join(lines)
+
+
+def _refuse_existing(file: Path, option: str) -> None:
+    if file.exists() or not file.absolute().parent.is_dir():
+        reason = "is there already" if file.exists() else "lies in no folder that exists"
+        raise typer.BadParameter(f"{file} {reason}; name a new file", param_hint=option)
+
+
+def _write_new(file: Path, text: str) -> None:
+    """Write a file that only its owner may read, and never over another."""
+    _refuse_existing(file, "--out")
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as written:
+        written.write(text + "\n")
+        written.flush()
+        os.fsync(descriptor)
