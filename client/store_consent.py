@@ -25,6 +25,8 @@ _PAGE: Final = 1000
 _NUMBER: Final = 0
 """The row number that a record's associated data name: a shopper has one record."""
 
+_Opened = tuple[dict[str, tuple[Decision, ...]], set[str]]
+
 
 class Consents:
     """The decisions of one holder's shoppers, who go by their pseudonyms."""
@@ -76,26 +78,30 @@ class Consents:
                 digest.update(shopper.encode() + bytes(sealed))
         return digest.digest()
 
+    def damaged(self) -> list[str]:
+        """Return the pseudonyms of all shoppers whose record does not open, sorted."""
+        return sorted(self._opened(self._query(None))[1])
+
     def _query(self, shoppers: Sequence[str] | None) -> Select[Any]:
         query = select(table.c.shopper, table.c.sealed).where(table.c.holder == self._access.holder)
         if shoppers is None:
             return query
         return query.where(table.c.shopper.in_(text_set(self._access.engine, shoppers)))
 
-    def _opened(self, query: Select[Any]) -> tuple[dict[str, tuple[Decision, ...]], int]:
-        """Return the histories that a query finds, and how many records do not open."""
+    def _opened(self, query: Select[Any]) -> _Opened:
+        """Return the histories that a query finds, and whose records do not open."""
         histories, damaged = self._fetch(query)
         if damaged:
             # A rotation may have sealed them again under another key, and dropped theirs, after they were read.
             histories, damaged = self._fetch(query)
         return histories, damaged
 
-    def _fetch(self, query: Select[Any]) -> tuple[dict[str, tuple[Decision, ...]], int]:
+    def _fetch(self, query: Select[Any]) -> _Opened:
         with self._access.reading() as connection:
             rows = [(shopper, bytes(sealed)) for shopper, sealed in connection.execute(query)]
         return self._open(rows)
 
-    def _open(self, rows: Sequence[tuple[str, bytes]]) -> tuple[dict[str, tuple[Decision, ...]], int]:
+    def _open(self, rows: Sequence[tuple[str, bytes]]) -> _Opened:
         with translated():
             keys = self._access.keys.data_keys.find((shopper, key_id_of(sealed)) for shopper, sealed in rows)
         histories = {}
@@ -105,7 +111,7 @@ class Consents:
                 histories[shopper] = decode(self._seal(shopper, key).open(_NUMBER, sealed))
             except (KeyError, DecryptionError):
                 continue
-        return histories, len(rows) - len(histories)
+        return histories, {shopper for shopper, _ in rows} - histories.keys()
 
     def _record_page(
         self,
@@ -148,9 +154,9 @@ def _put(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
         connection.execute(insert(table), rows)
 
 
-def _refuse_damaged(damaged: int) -> None:
+def _refuse_damaged(damaged: set[str]) -> None:
     if damaged:
         raise DamagedConsent(
-            f"{damaged} records of consent do not open: they were damaged or their keys are gone, and they grant "
-            "nothing; restore them from a backup, or erase their shoppers"
+            f"{len(damaged)} records of consent do not open: they were damaged or their keys are gone, and they "
+            "grant nothing; restore them from a backup, or erase their shoppers"
         )

@@ -124,11 +124,13 @@ def check_database(
 
     with _opened(place, read_only=True) as engine:
         health = check(engine)
-        damage = [*health.damage, *([] if keys is None else _sealed_damage(place, engine, keys))]
+        # What has lost its structure cannot be read row by row.
+        opened = keys is not None and not health.damage
+        damage = [*health.damage, *(_sealed_damage(place, engine, keys) if keys and opened else ())]
     if as_json:
-        typer.echo(json.dumps({**asdict(health), "damage": damage, "sealed_rows_opened": keys is not None}))
+        typer.echo(json.dumps({**asdict(health), "damage": damage, "sealed_rows_opened": opened}))
     else:
-        _print(health, damage, opened=keys is not None)
+        _print(health, damage, opened=opened)
     if damage:
         raise typer.Exit(DATA)
 
@@ -174,14 +176,16 @@ def _sealed_damage(place: str, engine: Engine, folder: Path) -> Iterator[str]:
 def _damaged_rows(place: str, keyring: Keyring, holder: str) -> list[str]:
     from client.errors import WrongKeys
     from client.store import EventStore
+    from client.store_consent import Consents
 
     if holder not in keyring.holders():
         return ["the keyring has no keys of this holder"]
     try:
         with EventStore.open(place, keyring, holder) as store:
-            for _ in store.scan():
-                pass
-            return sorted(store.quarantined)
+            for _ in store.pages():
+                pass  # what does not open is noted by the store
+            consents = Consents(store.access).damaged()
+            return [*sorted(store.quarantined), *(f"consents/{shopper}" for shopper in consents)]
     except WrongKeys as error:
         return [str(error)]
 
