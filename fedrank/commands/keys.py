@@ -92,7 +92,7 @@ def rotate(
         typer.echo(json.dumps(done))
         return
     for name, count in done.items():
-        typer.echo(f"{name}: {count:,}")
+        typer.echo(f"{name.replace('_', ' ')}: {count:,}")
     typer.echo("Old copies of what was rotated do not open any more; make new backups.")
 
 
@@ -152,19 +152,19 @@ def _rotated(
 
     done = {}
     if layer in (Layer.KEK, Layer.ALL):
-        done["files wrapped again"] = rotate_kek(keyring)
+        done["files_wrapped"] = rotate_kek(keyring)
     if layer in (Layer.WRAPPING, Layer.ALL):
         pace = PACE if online else 0.0
         counts = [rotate_wrapping(keyring, holder, pace=pace) for holder in holders]
-        done["data keys wrapped again"] = sum(counts)
+        done["data_keys_wrapped"] = sum(counts)
     if layer in (Layer.DATA, Layer.ALL):
         found = []
         for holder in holders:
             with told.event_store(keyring, holder) as events:
                 found.append(reencrypt(events.access, pace=STORE_PACE if online else 0.0))
-        done["rows sealed again"] = sum(one.rows for one in found)
-        done["old data keys destroyed"] = sum(one.keys_destroyed for one in found)
-        done["rows that do not open"] = sum(one.unreadable for one in found)
+        done["rows_sealed"] = sum(one.rows for one in found)
+        done["old_data_keys_destroyed"] = sum(one.keys_destroyed for one in found)
+        done["rows_unreadable"] = sum(one.unreadable for one in found)
     return done
 
 

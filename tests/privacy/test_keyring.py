@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from privacy.errors import DecryptionError, KeyringError, PrivacyError
-from privacy.keyring import HolderKeys, Keyring
+from privacy.errors import KeyringError, PrivacyError
+from privacy.keyring import DATABASE_NAME, FILES_LOCK, Keyring
 from privacy.kms import KEY_FILE_NAME
 from privacy.pseudonyms import NotAPseudonym, Pseudonymiser, check_pseudonyms
 
@@ -49,33 +49,27 @@ def test_what_is_no_pseudonym_is_refused_and_not_repeated(wrong: str) -> None:
     assert not wrong or wrong not in str(refusal.value)
 
 
-def test_a_data_key_comes_back_from_its_wrapping_in_its_own_place_only(tmp_path: Path) -> None:
-    """A wrapped data key opens for its holder and place, after a restart too, and not for another."""
+def test_sub_keys_of_one_holder_are_independent(tmp_path: Path) -> None:
+    """The blind index, the pseudonym and the check share nothing, nor do two holders."""
     keyring = Keyring.open(tmp_path / "keys")
-    key, wrapped = keyring.holder("shop-1").new_data_key(b"place")
-    assert len(key) == 32
-    assert key not in wrapped
-    assert Keyring.open(tmp_path / "keys").holder("shop-1").unwrap(wrapped, b"place") == key
-    with pytest.raises(DecryptionError):
-        keyring.holder("shop-2").unwrap(wrapped, b"place")
-    with pytest.raises(DecryptionError):
-        keyring.holder("shop-1").unwrap(wrapped, b"elsewhere")
-
-
-def test_data_keys_are_all_different(tmp_path: Path) -> None:
-    """Every shopper gets a key of its own."""
-    holder = Keyring.open(tmp_path / "keys").holder("shop-1")
-    assert len({holder.new_data_key(b"")[0] for _ in range(100)}) == 100
-
-
-def test_sub_keys_of_one_holder_are_independent() -> None:
-    """The blind index, the pseudonym and the wrapping of one value share nothing, nor do two holders."""
-    keys = HolderKeys("shop-1", b"\1" * 32, b"\1" * 32, 1)
+    keys, others = keyring.holder("shop-1"), keyring.holder("shop-2")
     pseudonym, blind = bytes.fromhex(keys.pseudonymiser.of("x")), keys.blind_index("x")
     assert len(blind) == 16
     assert blind != pseudonym
-    assert blind == HolderKeys("shop-1", b"\1" * 32, b"\2" * 32, 2).blind_index("x")
-    assert blind != HolderKeys("shop-1", b"\2" * 32, b"\1" * 32, 1).blind_index("x")
+    assert blind == Keyring.open(tmp_path / "keys").holder("shop-1").blind_index("x")
+    assert blind != others.blind_index("x")
+    assert keys.signer.public_key != others.signer.public_key
+
+
+def test_a_check_is_passed_by_the_keys_that_made_it_and_by_no_others(tmp_path: Path) -> None:
+    """Two checks of one holder are not alike, and both are passed; a changed one is not."""
+    keyring = Keyring.open(tmp_path / "keys")
+    keys, checks = keyring.holder("shop-1"), [keyring.holder("shop-1").new_check() for _ in range(2)]
+    assert checks[0] != checks[1]
+    assert all(keys.passes_check(check) for check in checks)
+    assert not keyring.holder("shop-2").passes_check(checks[0])
+    assert not keys.passes_check(checks[0][:-1] + bytes([checks[0][-1] ^ 1]))
+    assert not keys.passes_check(b"")
 
 
 def test_keys_lie_in_private_files_and_holder_keys_only_wrapped(tmp_path: Path) -> None:
@@ -84,8 +78,9 @@ def test_keys_lie_in_private_files_and_holder_keys_only_wrapped(tmp_path: Path) 
     Keyring.open(folder).holder("../shop 1/ü")
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     files = sorted(folder.iterdir())
-    assert [stat.S_IMODE(file.stat().st_mode) for file in files] == [0o600, 0o600]
-    assert {file.name for file in files} == {KEY_FILE_NAME, _holder_file(folder).name}
+    assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
+    expected = {KEY_FILE_NAME, DATABASE_NAME, FILES_LOCK, _holder_file(folder).name}
+    assert {file.name for file in files} == expected
     assert "shop" not in _holder_file(folder).name
 
 
@@ -132,7 +127,14 @@ def test_holder_keys_of_another_keyring_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"[]", b'{"format": 1}', b"\xff\xfe", b'{"format": 1, "key_id": 1, "key": "AA=="}']
+    "content",
+    [
+        b"",
+        b"[]",
+        b'{"format": 2}',
+        b"\xff\xfe",
+        b'{"format": 2, "protection": {"kind": "none"}, "keys": "e30="}',
+    ],
 )
 def test_a_damaged_key_file_is_one_clear_error(tmp_path: Path, content: bytes) -> None:
     """Whatever a key file was overwritten with, the error names the file and asks for its backup."""
@@ -146,14 +148,34 @@ def test_a_damaged_key_file_is_one_clear_error(tmp_path: Path, content: bytes) -
         Keyring.open(folder)
 
 
-def test_a_key_file_of_a_newer_format_is_refused(tmp_path: Path) -> None:
-    """A format from the future is named instead of being called damage."""
+@pytest.mark.parametrize(("form", "advice"), [(1, "new run folder"), (3, "update fedrank")])
+def test_a_key_file_of_another_format_is_refused(tmp_path: Path, form: int, advice: str) -> None:
+    """A format of the past or future is named, with what to do, instead of being called damage."""
     folder = tmp_path / "keys"
     Keyring.open(folder).holder("shop-1")
     for file in (_holder_file(folder), folder / KEY_FILE_NAME):
-        file.write_text(json.dumps(json.loads(file.read_text()) | {"format": 2}))
-        with pytest.raises(KeyringError, match="format 2"):
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"format": form}))
+        with pytest.raises(KeyringError, match=f"format {form}.*{advice}"):
             Keyring.open(folder).holder("shop-1")
+
+
+def test_a_lost_database_of_keys_is_not_replaced_by_an_empty_one(tmp_path: Path) -> None:
+    """An empty one would open no row, and would have forgotten what the ledger has spent."""
+    folder = tmp_path / "keys"
+    Keyring.open(folder).holder("shop-1")
+    (folder / DATABASE_NAME).unlink()
+    with pytest.raises(KeyringError, match="restore the whole keyring"):
+        Keyring.open(folder).holder("shop-1").data_keys.newest(["0" * 32])
+    assert not (folder / DATABASE_NAME).exists()
+
+
+def test_the_holders_of_a_keyring_are_known_by_name(tmp_path: Path) -> None:
+    """Sorted, whatever characters their names have."""
+    keyring = Keyring.open(tmp_path / "keys")
+    assert keyring.holders() == ()
+    for name in ("shop ü", "devices", "../x"):
+        keyring.holder(name)
+    assert keyring.holders() == ("../x", "devices", "shop ü")
 
 
 def test_nothing_is_created_where_that_was_not_allowed(tmp_path: Path) -> None:
@@ -163,7 +185,7 @@ def test_nothing_is_created_where_that_was_not_allowed(tmp_path: Path) -> None:
     Keyring.open(tmp_path / "keys")
     with pytest.raises(KeyringError, match="'shop-9'"):
         Keyring.open(tmp_path / "keys", create=False).holder("shop-9")
-    assert [file.name for file in (tmp_path / "keys").iterdir()] == [KEY_FILE_NAME]
+    assert {file.name for file in (tmp_path / "keys").iterdir()} == {KEY_FILE_NAME, DATABASE_NAME}
 
 
 def test_no_secret_is_shown_by_printing_keys(tmp_path: Path) -> None:
@@ -186,4 +208,4 @@ def test_processes_that_create_a_keyring_at_once_agree_on_its_keys(tmp_path: Pat
     for process in processes:
         process.join(60)
     assert all(answer == answers[0] for answer in answers)
-    assert len(list((tmp_path / "keys").iterdir())) == 11
+    assert len(list((tmp_path / "keys").glob("holder-*"))) == 10
