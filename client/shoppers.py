@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -14,7 +15,6 @@ from numpy.typing import NDArray
 
 from client.events import Columns
 from client.store import EventStore
-from client.store_writing import PAGE_SHOPPERS
 from model.features import KINDS, Histories, positions_from_end
 from model.sampling import POSITIVE
 
@@ -65,38 +65,35 @@ class Shoppers:
         return sp.csr_matrix((ones, (rows[inside], place[columns[inside]])), shape=(len(self), len(items)))
 
 
-def load_shoppers(store: EventStore, index: dict[str, int], subjects: Sequence[str] | None) -> Shoppers:
+def load_shoppers(store: EventStore, index: Mapping[str, int], subjects: Sequence[str] | None) -> Shoppers:
     """Read shoppers from the store: the given pseudonyms, or all.
 
     Events whose item has left the catalogue, or whose kind this version does not know, are left out; of what
     remains a shopper keeps the newest `EVENT_LIMIT`. How many that concerned is data: it goes to the log of
     this participant, at level INFO, and nowhere else.
     """
-    names = store.shoppers() if subjects is None else sorted(set(subjects))
     left_out = Counter[str]()
-    starts = range(0, max(len(names), 1), PAGE_SHOPPERS)  # nobody is one empty page
-    parts = [
-        _arrays(store.read_columns(names[first : first + PAGE_SHOPPERS]), index, left_out) for first in starts
-    ]
+    shoppers = shoppers_from(store.pages(subjects), index, left_out)
     for reason, count in (+left_out).items():
         log.info(reason, count)
-    return _joined(parts)
+    return shoppers
 
 
-def _arrays(columns: Columns, index: dict[str, int], left_out: Counter[str]) -> Shoppers:
-    """Return events as arrays; count in `left_out` what is not among them."""
-    everyone = sorted(set(columns.shopper))
+def shoppers_from(pages: Iterable[Columns], index: Mapping[str, int], left_out: Counter[str]) -> Shoppers:
+    """Return the events of pages (by pseudonym, ascending) as arrays; count in `left_out` what is not among them.
+
+    A page is arrays of 21 bytes an event before the next one is asked for.
+    """
+    parts = [_coded(page, index, left_out) for page in pages]
+    everyone = sorted({name for part in parts for name in part.names})
     row_of = {name: row for row, name in enumerate(everyone)}
-    items, kinds = _codes(columns.item_id, index), _codes(columns.kind, _KIND_INDEX)
-    left_out[_UNLISTED] += int(np.count_nonzero(items < 0))
-    left_out[_UNKNOWN] += int(np.count_nonzero((items >= 0) & (kinds < 0)))
-    known = (items >= 0) & (kinds >= 0)
-    rows, times = _codes(columns.shopper, row_of)[known], np.array(columns.timestamp, dtype=np.int64)[known]
+    rows = _together(np.int32, [np.repeat(_codes(part.names, row_of), part.counts) for part in parts])
+    times = _together(np.int64, [part.times for part in parts])
     order = np.lexsort((times, rows))
     histories = Histories(
         np.searchsorted(rows[order], np.arange(len(everyone) + 1)).astype(np.int64),
-        items[known][order].astype(np.int32),
-        kinds[known][order].astype(np.int8),
+        _together(np.int32, [part.items for part in parts])[order],
+        _together(np.int8, [part.kinds for part in parts])[order],
         times[order],
     )
     left_out[_CAPPED] += int(np.count_nonzero(np.diff(histories.indptr) > EVENT_LIMIT))
@@ -105,22 +102,44 @@ def _arrays(columns: Columns, index: dict[str, int], left_out: Counter[str]) -> 
     return Shoppers(tuple(everyone), newest, keys)
 
 
-def _codes(values: Sequence[str], index: dict[str, int]) -> NDArray[np.int64]:
+@dataclass(frozen=True)
+class _Part:
+    """The events of one page, as they stood there.
+
+    Attributes:
+        names: of the shoppers, in order.
+        counts: (names,) known events of each; whoever has none keeps a place.
+        items, kinds, times: (events,) of the known events.
+    """
+
+    names: list[str]
+    counts: NDArray[np.int64]
+    items: NDArray[np.int32]
+    kinds: NDArray[np.int8]
+    times: NDArray[np.int64]
+
+
+def _coded(columns: Columns, index: Mapping[str, int], left_out: Counter[str]) -> _Part:
+    items, kinds = _codes(columns.item_id, index), _codes(columns.kind, _KIND_INDEX)
+    left_out[_UNLISTED] += int(np.count_nonzero(items < 0))
+    left_out[_UNKNOWN] += int(np.count_nonzero((items >= 0) & (kinds < 0)))
+    known = (items >= 0) & (kinds >= 0)
+    names = list(dict.fromkeys(columns.shopper))
+    rows = _codes(columns.shopper, {name: row for row, name in enumerate(names)})
+    return _Part(
+        names,
+        np.bincount(rows[known], minlength=len(names)),
+        items[known].astype(np.int32),
+        kinds[known].astype(np.int8),
+        np.array(columns.timestamp, dtype=np.int64)[known],
+    )
+
+
+def _codes(values: Sequence[str], index: Mapping[str, int]) -> NDArray[np.int64]:
     """Return the number of each value, -1 where it has none."""
     return np.fromiter((index.get(value, -1) for value in values), np.int64, len(values))
 
 
-def _joined(parts: Sequence[Shoppers]) -> Shoppers:
-    """Return the shoppers of all parts, in that order."""
-    histories = [part.histories for part in parts]
-    lengths = np.concatenate([np.diff(one.indptr) for one in histories])
-    return Shoppers(
-        tuple(name for part in parts for name in part.pseudonyms),
-        Histories(
-            np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-            np.concatenate([one.items for one in histories]),
-            np.concatenate([one.kinds for one in histories]),
-            np.concatenate([one.times for one in histories]),
-        ),
-        np.concatenate([part.keys for part in parts]),
-    )
+def _together(kind: type[np.generic], arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Return arrays one after the other; nothing is an empty array."""
+    return np.concatenate([np.empty(0, kind), *arrays], dtype=kind)

@@ -21,7 +21,7 @@ log = logging.getLogger("fedrank.store")
 PAGE_SHOPPERS: Final = 1000
 """Most shoppers that one query asks for."""
 
-PAGE_ROWS: Final = 1000
+PAGE_ROWS: Final = 500
 """Most rows (of up to 64 events) that are in memory at once."""
 
 _event = schema.events.c

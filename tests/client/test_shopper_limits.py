@@ -13,8 +13,9 @@ import pytest
 
 from client import events as stored
 from client import shoppers as module
+from client import store_reading
 from client.contribution import HeadHistories, count_share, gram_share
-from client.shoppers import _arrays, load_shoppers
+from client.shoppers import load_shoppers, shoppers_from
 from client.store import EventStore
 from client.store_reading import empty_columns
 from model.features import HISTORY_LIMIT, Histories
@@ -76,11 +77,12 @@ def test_the_log_of_the_participant_counts_what_was_left_out_and_names_nobody(
 def test_shoppers_of_several_pages_are_read_as_of_one(
     store: EventStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The store is read page by page, so that memory stays flat; nobody is lost between pages."""
+    """The store is read page by page, also within a shopper; nobody is lost between pages, and no event."""
     put(store, (BERTA, "tea", "view", 3), (ANNA, "pot", "view", 5), (CLARA, "mug", "view", 1))
     put(store, (ANNA, "mug", "purchase", 2), (BERTA, "gone", "view", 4))
     whole = load_shoppers(store, INDEX, None)
-    monkeypatch.setattr(module, "PAGE_SHOPPERS", 1)
+    monkeypatch.setattr(store_reading, "PAGE_ROWS", 1)
+    assert len(list(store.pages())) > len(whole)
     paged = load_shoppers(store, INDEX, None)
     assert paged.pseudonyms == whole.pseudonyms == (ANNA, BERTA, CLARA)
     assert paged.keys.tolist() == whole.keys.tolist()
@@ -97,7 +99,7 @@ def test_a_million_events_of_one_shopper_become_a_bounded_history() -> None:
     columns.timestamp.extend(range(MANY, 0, -1))
     left_out = Counter[str]()
     tracemalloc.start()
-    shoppers = _arrays(columns, INDEX, left_out)
+    shoppers = shoppers_from([columns], INDEX, left_out)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert len(shoppers.histories.items) == module.EVENT_LIMIT

@@ -16,7 +16,7 @@ from scipy import stats
 from client import work
 from client.app import app as client_app
 from client.cohort import Home, cohort_at
-from client.shoppers import _arrays
+from client.shoppers import shoppers_from
 from client.store_reading import empty_columns
 from privacy.ledger_place import ledger_at
 from proto.federation import CONTRIBUTION, RECEIPT, TASK, Receipt, Task
@@ -140,7 +140,7 @@ def test_an_event_of_an_unknown_kind_is_left_out() -> None:
         columns.item_id.append(item)
         columns.kind.append(kind)
         columns.timestamp.append(time)
-    shoppers = _arrays(columns, {"i1": 0, "i2": 1}, Counter())
+    shoppers = shoppers_from([columns], {"i1": 0, "i2": 1}, Counter())
     assert len(shoppers) == 2
     np.testing.assert_array_equal(shoppers.histories.indptr, [0, 1, 1])
     np.testing.assert_array_equal(shoppers.liked[1], [0])
