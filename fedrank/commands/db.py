@@ -157,7 +157,7 @@ def _opened(place: str, *, create: bool = False, read_only: bool = False) -> Abs
 
 def _sealed_damage(place: str, engine: Engine, folder: Path) -> Iterator[str]:
     from privacy.backup_check import owners
-    from privacy.errors import LedgerError
+    from privacy.errors import KeyringError, LedgerError
     from privacy.keyring import Keyring
     from privacy.ledger import Ledger
 
@@ -169,7 +169,7 @@ def _sealed_damage(place: str, engine: Engine, folder: Path) -> Iterator[str]:
             try:
                 with closing(Ledger.open(place, keyring, create=False)) as ledger:
                     ledger.verify()
-            except LedgerError as error:
+            except (LedgerError, KeyringError) as error:
                 yield str(error)
 
 
