@@ -61,13 +61,13 @@ class Consents:
     def history(self, shopper: str) -> tuple[Decision, ...]:
         """Return the decisions of one shopper, oldest first; `DamagedConsent` if the record does not open."""
         check_pseudonyms([shopper])
-        histories, damaged = self._opened(self._query([shopper]))
+        histories, damaged = self._opened([shopper])
         _refuse_damaged(damaged)
         return histories.get(shopper, ())
 
     def granted(self, purpose: Purpose, shoppers: Sequence[str] | None = None) -> set[str]:
         """Return who of some shoppers (default: all) has granted a purpose and not withdrawn it since."""
-        histories, _ = self._opened(self._query(shoppers))
+        histories, _ = self._opened(shoppers)
         return {shopper for shopper, history in histories.items() if is_granted(history, purpose)}
 
     def stamp(self, shoppers: Sequence[str] | None = None) -> bytes:
@@ -80,7 +80,7 @@ class Consents:
 
     def damaged(self) -> list[str]:
         """Return the pseudonyms of all shoppers whose record does not open, sorted."""
-        return sorted(self._opened(self._query(None))[1])
+        return sorted(self._opened(None)[1])
 
     def _query(self, shoppers: Sequence[str] | None) -> Select[Any]:
         query = select(table.c.shopper, table.c.sealed).where(table.c.holder == self._access.holder)
@@ -88,20 +88,25 @@ class Consents:
             return query
         return query.where(table.c.shopper.in_(text_set(self._access.engine, shoppers)))
 
-    def _opened(self, query: Select[Any]) -> _Opened:
-        """Return the histories that a query finds, and whose records do not open."""
-        histories, damaged = self._fetch(query)
-        if damaged:
+    def _opened(self, shoppers: Sequence[str] | None) -> _Opened:
+        """Return the histories of some shoppers (default: all), and whose records do not open."""
+        histories: dict[str, tuple[Decision, ...]] = {}
+        closed = set[tuple[str, int]]()
+        while True:
+            with self._access.reading() as connection:
+                rows = [(name, bytes(sealed)) for name, sealed in connection.execute(self._query(shoppers))]
+            histories |= self._open(rows)
+            before, closed = (
+                closed,
+                {(name, key_id_of(sealed)) for name, sealed in rows if name not in histories},
+            )
+            shoppers = sorted({name for name, _ in closed})
             # A rotation may have sealed them again under another key, and dropped theirs, after they were read.
-            histories, damaged = self._fetch(query)
-        return histories, damaged
+            if closed <= before:
+                return histories, set(shoppers)
 
-    def _fetch(self, query: Select[Any]) -> _Opened:
-        with self._access.reading() as connection:
-            rows = [(shopper, bytes(sealed)) for shopper, sealed in connection.execute(query)]
-        return self._open(rows)
-
-    def _open(self, rows: Sequence[tuple[str, bytes]]) -> _Opened:
+    def _open(self, rows: Sequence[tuple[str, bytes]]) -> dict[str, tuple[Decision, ...]]:
+        """Return the histories in those records that open."""
         with translated():
             keys = self._access.keys.data_keys.find((shopper, key_id_of(sealed)) for shopper, sealed in rows)
         histories = {}
@@ -111,7 +116,7 @@ class Consents:
                 histories[shopper] = decode(self._seal(shopper, key).open(_NUMBER, sealed))
             except (KeyError, DecryptionError):
                 continue
-        return histories, {shopper for shopper, _ in rows} - histories.keys()
+        return histories
 
     def _record_page(
         self,
@@ -123,8 +128,8 @@ class Consents:
         """Add decisions to the histories of some shoppers, whose rows are locked from here to the commit."""
         locked = take_rows(connection, self._access, newest, dict.fromkeys(page, 0))
         found = [(shopper, bytes(sealed)) for shopper, sealed in connection.execute(self._query(page))]
-        histories, damaged = self._open(found)
-        _refuse_damaged(damaged)
+        histories = self._open(found)
+        _refuse_damaged({shopper for shopper, _ in found} - histories.keys())
         rows = []
         for shopper, key, _ in locked:
             history = histories.get(shopper, ())

@@ -122,11 +122,14 @@ class _Page(NamedTuple):
 
 
 def _fetch_page(access: StoreAccess, shoppers: Sequence[str], after: Place | None) -> _Page:
-    page = _fetch_once(access, shoppers, after)
-    if all(name in page.keys for name in page.named):
-        return page
-    # A rotation may have sealed rows again under another key, and dropped theirs, after they were read.
-    return _fetch_once(access, shoppers, after)
+    missing = set[KeyName]()
+    while True:
+        page = _fetch_once(access, shoppers, after)
+        before, missing = missing, {name for name in page.named if name not in page.keys}
+        # A rotation may have sealed rows again under another key, and dropped theirs, after they were read; while
+        # it goes through these shoppers, that can happen to others of them each time.
+        if missing <= before:
+            return page
 
 
 def _fetch_once(access: StoreAccess, shoppers: Sequence[str], after: Place | None) -> _Page:

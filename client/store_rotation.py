@@ -10,23 +10,21 @@ Page by page of shoppers:
    between has the last word.
 3. When no row under an older key is left, the older keys are destroyed.
 
-The lock is held for about `HELD_SECONDS` at a time, and then left alone for `pace` times as long as it was held. A
-killed rotation goes on where it was: what is left to do stands in the keyring (whose newest key is of an older
-generation, who has several keys) and in the headers of the rows. A row that does not open stays as it is and keeps
-its key, since a backup may still repair it. Keys of shoppers whom this database does not know are left alone.
+The lock is held for a few milliseconds at a time, with pauses between (`client.store_rhythm`). A killed rotation
+goes on where it was: what is left to do stands in the keyring (whose newest key is of an older generation, who has
+several keys) and in the headers of the rows. A row that does not open stays as it is and keeps its key, since a
+backup may still repair it. Keys of shoppers whom this database does not know are left alone.
 """
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
 
-from sqlalchemy import Connection, Table
+from sqlalchemy import Table
 
 from client.store_access import StoreAccess, translated
 from client.store_envelopes import ShopperSeal
 from client.store_locking import use_keys
+from client.store_rhythm import PACE, Rhythm
 from client.store_rotation_rows import (
     SEALED_TABLES,
     Pair,
@@ -38,14 +36,6 @@ from client.store_rotation_rows import (
 )
 from privacy.data_keys import DataKey
 from privacy.errors import DecryptionError
-
-PACE: Final = 4.0
-"""How many times as long as it was held the lock is left alone: at 4, others have four fifths of the time."""
-
-HELD_SECONDS: Final = 0.002
-"""How long a transaction should hold the lock; the number of rows follows from what the last one took."""
-
-_FEWEST, _FIRST, _MOST = 4, 32, 1000
 
 
 @dataclass(kw_only=True)
@@ -71,7 +61,7 @@ def reencrypt(
     at once. `pace` 0 makes no pauses. Raises `StoreUnavailable` with the reason.
     """
     with translated():
-        rotation = _Rotation(access, _generation_to_reach(access), _Rhythm(pace))
+        rotation = _Rotation(access, _generation_to_reach(access), Rhythm(pace))
         for page in shopper_pages(access):
             if rotation.renew(page):
                 step(rotation.done)
@@ -81,30 +71,10 @@ def reencrypt(
     return rotation.done
 
 
-class _Rhythm:
-    """How many rows a transaction takes, and how long the lock is left alone after it."""
-
-    def __init__(self, pace: float) -> None:
-        self.rows = _FIRST
-        self._pace = pace
-
-    @contextmanager
-    def transaction(self, access: StoreAccess, rows: int | None = None) -> Iterator[Connection]:
-        """Run a transaction that writes `rows`; fit the next to the time that it took, and pause."""
-        with access.writing() as connection:
-            begun = time.perf_counter()
-            yield connection
-        held = time.perf_counter() - begun
-        if rows is not None:
-            fitting = int(rows * HELD_SECONDS / max(held, 1e-6))
-            self.rows = min(max(fitting, self.rows // 2, _FEWEST), self.rows * 2, _MOST)
-        time.sleep(held * self._pace)
-
-
 class _Rotation:
     """One rotation on its way."""
 
-    def __init__(self, access: StoreAccess, generation: int, rhythm: _Rhythm) -> None:
+    def __init__(self, access: StoreAccess, generation: int, rhythm: Rhythm) -> None:
         self.done = Reencrypted(generation=generation)
         self._access = access
         self._data_keys = access.keys.data_keys
@@ -162,16 +132,21 @@ class _Rotation:
 
         Shoppers who are gone or use another key by now leave `using`: somebody else looks after them.
         """
-        kept, after = set[Pair](), ("", -1)
+        kept, after, broken_before = set[Pair](), ("", -1), set[SealedRow]()
         while using and (rows := fetch_sealed(self._access, table, sorted(using), after)):
             older = [row for row in rows if row.key_pair[1] != using[row.shopper].key_id]
             fresh = self._sealed_again(table, older, using)
-            replaced = sum(self._replace(table, batch, using) for batch in self._batches(list(fresh.items())))
+            broken = {row for row in older if row not in fresh}
+            replaced = sum(
+                self._replace(table, batch, using) for batch in self._rhythm.batches(list(fresh.items()))
+            )
             self.done.rows += replaced
-            if replaced == len(fresh):  # else some changed meanwhile, and the page is looked at again
+            # Where something changed meanwhile, or a key was gone, the page is looked at once more.
+            if replaced == len(fresh) and broken <= broken_before:
                 after = (rows[-1].shopper, rows[-1].number)
-                kept |= {row.key_pair for row in older if row not in fresh}
-                self.done.unreadable += len(older) - len(fresh)
+                kept |= {row.key_pair for row in broken}
+                self.done.unreadable += len(broken)
+            broken_before = broken
         return kept
 
     def _sealed_again(
@@ -195,14 +170,6 @@ class _Rotation:
                 continue
             sealed[row] = new[row.shopper].seal(row.number, content)
         return sealed
-
-    def _batches(self, rows: Sequence[Any]) -> Iterator[Sequence[Any]]:
-        """Cut rows into batches of the size that the rhythm finds while they are worked on."""
-        first = 0
-        while first < len(rows):
-            batch = rows[first : first + self._rhythm.rows]
-            yield batch
-            first += len(batch)
 
     def _replace(
         self, table: Table, batch: Sequence[tuple[SealedRow, bytes]], using: dict[str, DataKey]
