@@ -9,7 +9,7 @@ import sys
 import typer
 
 from fedrank import __version__
-from fedrank.commands import data, db, keys, privacy
+from fedrank.commands import consent, data, db, keys, privacy, subject
 from fedrank.commands.bench import HELP, bench
 from fedrank.commands.rank import rank
 from fedrank.commands.serve import serve
@@ -24,6 +24,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(data.app, name="data")
+app.add_typer(subject.app, name="subject")
+app.add_typer(consent.app, name="consent")
 app.add_typer(privacy.app, name="privacy")
 app.add_typer(db.app, name="db")
 app.add_typer(keys.app, name="keys")
