@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from client import work
 from client.cohort import Cohort, Unit, cohort_at, home_of
 from client.errors import ClientError
-from privacy.errors import BudgetExceeded, LedgerConflict
+from privacy.errors import BudgetExceeded, LedgerConflict, QuotaExceeded
 from privacy.fixed_point import on_grid
 from privacy.ledger_records import Charge
 from privacy.plan import Trust
@@ -65,7 +65,7 @@ def _answer(message: Message, context: Context, compute: Work) -> Message:
     cohort = cohort_at(home_of(context.node_config, context.run_config))
     try:
         charges = _reserve(task, cohort)
-    except (BudgetExceeded, LedgerConflict, AlreadyAnswered, PriceRefused) as refusal:
+    except (BudgetExceeded, QuotaExceeded, LedgerConflict, AlreadyAnswered, PriceRefused) as refusal:
         return _reply(message, task, cohort, {}, str(refusal))
     parts = compute(task, cohort, _public(message))
     for charge in charges:

@@ -129,6 +129,7 @@ class Experiment:
         spent = self.population.spent_mu2(ledger)
         staged = run_config_of(self.population, self.federation, place, spent)
         plan = plan_before(staged, self.population.participants)
+        self.population.check_quotas(ledger, plan)
         self.population = install(self.population, self.settings.out)
         for old in place.checkpoints.glob("*.safetensors"):
             old.unlink()

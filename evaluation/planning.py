@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from evaluation.planning_place import place_of_plan, spent_before
+from evaluation.planning_place import ledger_of_plan, place_of_plan
 from evaluation.settings import ExperimentSettings, Watch
 from evaluation.split import Split, choose, split
 from model.catalogue import PublicItems, read_public_items
@@ -58,8 +58,10 @@ def planned(settings: ExperimentSettings, watch: Watch) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         place = place_of_plan(settings, Path(folder))
         population = _who_takes_part(Path(folder), dataset, cut, settings.participants)
-        run_config = run_config_of(population, federation, place, spent_before(population, place))
-        plan = plan_before(run_config, population.participants)
+        with ledger_of_plan(place) as ledger:
+            run_config = run_config_of(population, federation, place, population.spent_mu2(ledger))
+            plan = plan_before(run_config, population.participants)
+            population.check_quotas(ledger, plan)
         catalogue = read_public_items(population.folder / "catalogue.parquet")
     shoppers = int(run_config["shoppers"])
     config = FederationConfig.from_run_config(run_config)

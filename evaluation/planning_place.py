@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from evaluation.settings import ExperimentSettings
@@ -12,7 +13,7 @@ from privacy.ledger import Ledger
 from privacy.ledger_place import keys_folder
 from privacy.secret_files import LEDGER_FILE
 from simulation.federated import Place
-from simulation.population import Population, place_keys
+from simulation.population import place_keys
 
 
 def place_of_plan(settings: ExperimentSettings, folder: Path) -> Place:
@@ -41,8 +42,9 @@ def place_of_plan(settings: ExperimentSettings, folder: Path) -> Place:
     )
 
 
-def spent_before(population: Population, place: Place) -> float:
-    """Return what the population has spent on the ledger of a place; nothing stays open.
+@contextmanager
+def ledger_of_plan(place: Place) -> Iterator[Ledger]:
+    """Open the ledger of a place for as long as the block runs, after which no file of it stays open.
 
     Raises:
         LedgerError: as the run itself would.
@@ -51,7 +53,7 @@ def spent_before(population: Population, place: Place) -> float:
         closing(Keyring.open(Path(place.ledger_keys))) as keyring,
         closing(Ledger.open(place.ledger, keyring)) as ledger,
     ):
-        return population.spent_mu2(ledger)
+        yield ledger
 
 
 def _is_begun(ledger: str) -> bool:

@@ -10,7 +10,7 @@ noise: so an older copy of the ledger, or an empty one in its place, is refused 
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Self
@@ -26,7 +26,7 @@ from privacy.ledger_accounts import accounts_of, charge_accounts
 from privacy.ledger_audit import check_sums
 from privacy.ledger_chain import Chain
 from privacy.ledger_opening import catch_up, open_ledger
-from privacy.ledger_quotas import charge_quota, read_quotas, remove_quota, write_quota
+from privacy.ledger_quotas import charge_quota, read_quotas, refuse_beyond_quota, remove_quota, write_quota
 from privacy.ledger_records import (
     Charge,
     ChargeRecord,
@@ -158,6 +158,11 @@ class Ledger:
             _one_at_a_time(connection)
             write_quota(connection, holder, limit_mu2)
             return read_quotas(connection)[holder]
+
+    def check_quotas(self, holders: Iterable[str], mu2: float) -> None:
+        """Raise `QuotaExceeded` if a holder's quota would not pay for `mu2` more; nothing is charged."""
+        with reading(self._engine) as connection:
+            refuse_beyond_quota(connection, holders, mu2)
 
     def remove_quota(self, holder: str) -> bool:
         """Leave only the shoppers' cap to bound the releases of `holder`; return whether it had a quota."""

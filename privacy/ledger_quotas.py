@@ -1,5 +1,7 @@
 """Quotas: what all releases of one merchant may cost together, whichever of its shoppers paid for them."""
 
+from collections.abc import Iterable
+
 from sqlalchemy import Connection, func, select
 
 from privacy.errors import QuotaExceeded
@@ -18,13 +20,20 @@ def charge_quota(connection: Connection, charge: Charge) -> None:
     fits = after <= _quota.limit_mu2 * (1 + CAP_TOLERANCE)
     if connection.execute(quotas.update().where(this, fits).values(spent_mu2=after)).rowcount:
         return
-    quota = read_quotas(connection).get(charge.holder)
-    if quota is not None:
-        raise QuotaExceeded(
-            f"merchant {charge.holder!r} has spent mu^2 = {quota.spent_mu2:g} of its quota of "
-            f"{quota.limit_mu2:g}, and {charge.mu2:g} more would pass it; nobody was charged: leave the merchant "
-            "out, add more noise, or raise the quota with `fedrank privacy quota`"
-        )
+    refuse_beyond_quota(connection, [charge.holder], charge.mu2)
+
+
+def refuse_beyond_quota(connection: Connection, holders: Iterable[str], mu2: float) -> None:
+    """Raise `QuotaExceeded` for the first of the holders that has a quota which `mu2` more would pass."""
+    granted = read_quotas(connection)
+    for holder in holders:
+        quota = granted.get(holder)
+        if quota is not None and quota.spent_mu2 + mu2 > quota.limit_mu2 * (1 + CAP_TOLERANCE):
+            raise QuotaExceeded(
+                f"merchant {holder!r} has spent mu^2 = {quota.spent_mu2:g} of its quota of {quota.limit_mu2:g}, "
+                f"and {mu2:g} more would pass it; nobody was charged: leave the merchant out, add more noise, or "
+                "raise the quota with `fedrank privacy quota`"
+            )
 
 
 def write_quota(connection: Connection, holder: str, limit_mu2: float) -> None:

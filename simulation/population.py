@@ -20,6 +20,7 @@ from client.store_consent import Consents
 from privacy.database import database_url
 from privacy.keyring import Keyring
 from privacy.ledger import Ledger
+from privacy.plan import Plan, Trust
 from proto.federation import DEVICES
 from server.coordination.budget import HOLDER as COORDINATOR
 from server.coordination.config import Participants
@@ -78,6 +79,15 @@ class Population:
         now = {*self.merchants, *RESERVED}
         elsewhere = [one.highest_mu2 for one in ledger.statement() if one.holder not in now]
         return on_devices + max(at_merchants + elsewhere, default=0.0)
+
+    def check_quotas(self, ledger: Ledger, plan: Plan) -> None:
+        """Refuse a run that a merchant's quota would stop half-way; without noise nothing is charged.
+
+        Raises:
+            QuotaExceeded: names the merchant, and what is spent of its quota.
+        """
+        if plan.trust is not Trust.NONE:
+            ledger.check_quotas(self.merchants, plan.mu2)
 
     def shoppers_of(self, holder: str) -> list[str]:
         """Return the pseudonyms of all shoppers of one holder."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,12 @@ from evaluation_world import without_content
 
 from client.store import EventStore
 from evaluation.experiment import FEDERATED, PRIVATE, Experiment, finite, measured
+from evaluation.planning import planned
 from evaluation.protocol import Protocol
 from evaluation.report_contract import validate
 from evaluation.settings import ExperimentSettings, Watch, config_hash
 from evaluation.simulate import simulate
+from privacy.errors import QuotaExceeded
 from privacy.keyring import Keyring
 from privacy.ledger_place import ledger_at
 from privacy.plan import Trust
@@ -136,6 +139,21 @@ def test_too_small_a_population_is_refused_before_anything_is_charged(data: Path
     with pytest.raises(TooFewParticipants, match="minimum cohort is 3"):
         simulate(wanted, Watch())
     assert ledger_at(tmp_path / "ledger.db").charges() == []
+
+
+def test_a_run_beyond_a_merchants_quota_is_refused_before_anything_is_charged(
+    data: Path, tmp_path: Path
+) -> None:
+    """The whole run must fit, or the quota would stop it half-way; a run without noise costs nothing of it."""
+    wanted = settings(data, tmp_path, participants=Participants.MERCHANTS)
+    with closing(ledger_at(tmp_path / "ledger.db")) as ledger:
+        ledger.set_quota("m0", 0.01)
+    with pytest.raises(QuotaExceeded, match="'m0'"):
+        planned(wanted, Watch())
+    with pytest.raises(QuotaExceeded, match="'m0'"):
+        simulate(wanted, Watch())
+    assert ledger_at(tmp_path / "ledger.db").charges() == []
+    assert planned(replace(wanted, trust=Trust.NONE), Watch())["epsilon"] is None
 
 
 @pytest.mark.parametrize("trust", [Trust.CENTRAL, Trust.NONE])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,17 @@ def test_a_repeated_question_is_refused(tmp_path: Path, trust: str) -> None:
     assert receipt.participants == 0
     assert CONTRIBUTION not in again.content
     assert people.spent_mu2(ledger_at(place(tmp_path).ledger)) == 0.25
+
+
+def test_a_merchant_at_its_quota_answers_with_the_reason(tmp_path: Path) -> None:
+    """The round goes on without it, and its shoppers are not charged."""
+    people = population(tmp_path, Participants.MERCHANTS)
+    with closing(ledger_at(place(tmp_path).ledger)) as ledger:
+        ledger.set_quota(people.merchants[0], 0.2)
+    answer = asked(people, tmp_path, task_of(people, tmp_path))
+    assert "of its quota of 0.2" in Receipt.from_record(answer.content.config_records[RECEIPT]).refused
+    assert CONTRIBUTION not in answer.content
+    assert ledger_at(place(tmp_path).ledger).spent(people.merchants[0]) == 0.0
 
 
 def test_the_same_release_under_another_price_is_refused(tmp_path: Path) -> None:
