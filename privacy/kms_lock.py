@@ -63,7 +63,7 @@ class FileLock:
         return aad_of("fedrank/kms-file", json.dumps(self.parameters, sort_keys=True))
 
 
-def new_lock(unlock: Unlock, path: Path, cost: int = SCRYPT_COST) -> FileLock:
+def new_lock(unlock: Unlock, path: Path) -> FileLock:
     """Make a lock for the key file `path`; a passphrase gets a fresh salt."""
     parameters: dict[str, Any] = {"kind": kind_of(unlock)}
     if isinstance(unlock, Passphrase):
@@ -72,7 +72,7 @@ def new_lock(unlock: Unlock, path: Path, cost: int = SCRYPT_COST) -> FileLock:
                 f"a passphrase of {len(unlock.text)} characters can be guessed; use {SHORTEST_PASSPHRASE} or more"
             )
         salt = base64.b64encode(os.urandom(_SALT_BYTES)).decode()
-        parameters |= {"salt": salt, "n": cost, "r": _SCRYPT_BLOCK, "p": 1}
+        parameters |= {"salt": salt, "n": SCRYPT_COST, "r": _SCRYPT_BLOCK, "p": 1}
     return FileLock(parameters=parameters, key=_key(unlock, parameters, path))
 
 
