@@ -206,7 +206,16 @@ def test_the_search_for_package_indexes_finds_one(host: str) -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [[], ["simulate"], ["serve"], ["rank"], ["bench"], ["data", "check"], ["privacy", "budget"]],
+    [
+        [],
+        ["simulate"],
+        ["serve"],
+        ["rank"],
+        ["bench"],
+        ["data", "check"],
+        ["privacy", "budget"],
+        ["db", "check"],
+    ],
 )
 def test_help_loads_no_heavy_library(words: list[str]) -> None:
     """`--help` of every command answers in a moment: what is heavy waits until it is used."""
