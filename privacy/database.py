@@ -98,6 +98,20 @@ def open_read_only(file: Path) -> Engine:
 
 
 @contextmanager
+def opened(place: str | Path, *, create: bool = False, read_only: bool = False) -> Iterator[Engine]:
+    """Connect to a database for one block; with `read_only` no byte of an SQLite file is changed."""
+    url = database_url(place)
+    if read_only and url.get_backend_name() == "sqlite":
+        engine = open_read_only(Path(str(url.database)))
+    else:
+        engine = open_engine(place, create=create)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
+@contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
     """One durable transaction that may write: committed after the block, rolled back by any exception."""
     options = {_WRITES: True}

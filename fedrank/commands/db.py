@@ -15,9 +15,6 @@ from fedrank.exits import DATA
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from contextlib import AbstractContextManager
-
-    from sqlalchemy import Engine
 
     from privacy.backup_check import Health
     from privacy.keyring import Keyring
@@ -51,11 +48,11 @@ def migrate(
 ) -> None:
     """Take a database's tables to a revision, up or down, all or nothing. Make a backup first."""
     from privacy.database import migrate as take
-    from privacy.database import shown
+    from privacy.database import opened, shown
     from privacy.schema import REVISIONS
 
     target = to or REVISIONS[-1]
-    with _opened(place) as engine:
+    with opened(place) as engine:
         before = take(engine, target, discard=discard)
         where = shown(engine.url)
     if as_json:
@@ -77,8 +74,9 @@ def backup(
     The file is there, complete and checked, or not at all. It holds no keys.
     """
     from privacy.backup import backup as copy
+    from privacy.database import opened
 
-    with _opened(place) as engine:
+    with opened(place) as engine:
         copied = copy(engine, file, now=datetime.now(UTC))
     if as_json:
         typer.echo(json.dumps(asdict(copied)))
@@ -97,8 +95,9 @@ def restore(
 ) -> None:
     """Copy a backup into an empty or new database of either kind, all or nothing."""
     from privacy.backup import restore as copy
+    from privacy.database import opened
 
-    with _opened(place, create=True) as engine:
+    with opened(place, create=True) as engine:
         copied = copy(file, engine)
     if as_json:
         typer.echo(json.dumps(asdict(copied)))
@@ -120,48 +119,29 @@ def check_database(
 
     Damage is listed by name, and the exit code is 3.
     """
-    from privacy.backup_check import check
+    from privacy.backup_check import check, owners
+    from privacy.database import opened
 
-    with _opened(place, read_only=True) as engine:
+    with opened(place, read_only=True) as engine:
         health = check(engine)
         # What has lost its structure cannot be read row by row.
-        opened = keys is not None and not health.damage
-        damage = [*health.damage, *(_sealed_damage(place, engine, keys) if keys and opened else ())]
+        rows_opened = keys is not None and not health.damage
+        damage = list(health.damage)
+        if keys is not None and rows_opened:
+            damage += _sealed_damage(place, keys, *owners(engine))
     if as_json:
-        typer.echo(json.dumps({**asdict(health), "damage": damage, "sealed_rows_opened": opened}))
+        typer.echo(json.dumps({**asdict(health), "damage": damage, "sealed_rows_opened": rows_opened}))
     else:
-        _print(health, damage, opened=opened)
+        _print(health, damage, rows_opened=rows_opened)
     if damage:
         raise typer.Exit(DATA)
 
 
-def _opened(place: str, *, create: bool = False, read_only: bool = False) -> AbstractContextManager[Engine]:
-    from contextlib import contextmanager
-
-    from privacy.database import database_url, open_engine, open_read_only
-
-    @contextmanager
-    def opened() -> Iterator[Engine]:
-        url = database_url(place)
-        if read_only and url.get_backend_name() == "sqlite":
-            engine = open_read_only(Path(str(url.database)))
-        else:
-            engine = open_engine(place, create=create)
-        try:
-            yield engine
-        finally:
-            engine.dispose()
-
-    return opened()
-
-
-def _sealed_damage(place: str, engine: Engine, folder: Path) -> Iterator[str]:
-    from privacy.backup_check import owners
+def _sealed_damage(place: str, folder: Path, holders: list[str], has_ledger: bool) -> Iterator[str]:
     from privacy.errors import KeyringError, LedgerError
     from privacy.keyring import Keyring
     from privacy.ledger import Ledger
 
-    holders, has_ledger = owners(engine)
     with closing(Keyring.open(folder, create=False)) as keyring:
         for holder in holders:
             yield from (f"holder {holder}: {row}" for row in _damaged_rows(place, keyring, holder))
@@ -190,14 +170,16 @@ def _damaged_rows(place: str, keyring: Keyring, holder: str) -> list[str]:
         return [str(error)]
 
 
-def _print(health: Health, damage: list[str], *, opened: bool) -> None:
+def _print(health: Health, damage: list[str], *, rows_opened: bool) -> None:
     typer.echo(f"{health.database}: revision {health.revision}")
     for name, count in health.rows.items():
         typer.echo(f"  {name:<14} {count:>12,} rows")
     for line in damage:
         typer.echo(f"damaged: {line}")
     if not damage:
-        typer.echo("No damage found." if opened else "No damage found; sealed rows were not opened (--keys).")
+        typer.echo(
+            "No damage found." if rows_opened else "No damage found; sealed rows were not opened (--keys)."
+        )
     if health.revision != health.newest_revision:
         typer.echo(
             f"The newest revision is {health.newest_revision}: make a backup, then run `fedrank db migrate`."
