@@ -98,7 +98,8 @@ def rotate_wrapping(
 
 def _rewrap(engine: Engine, holder: str, secrets: Secrets, pace: float) -> Iterator[int]:
     """Wrap a holder's data keys by its newest secret, page by page; give how many each page had."""
-    wrapping, newest, after = WrappingKeys(secrets.wrapping, dict), max(secrets.wrapping), ("", 0)
+    newest, after = max(secrets.wrapping), ("", 0)
+    wrapping = WrappingKeys(secrets.wrapping, lambda: secrets.wrapping)
     while True:
         with reading(engine) as connection:
             rows = stored.rows_outside(connection, holder, newest, after, _PAGE)
