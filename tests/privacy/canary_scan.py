@@ -152,7 +152,10 @@ def _rows_of_sqlite(data: bytes) -> bytes:
 
 
 def _rows_of_parquet(data: bytes) -> bytes:
-    return pl.read_parquet(io.BytesIO(data)).write_ndjson().encode()
+    try:
+        return pl.read_parquet(io.BytesIO(data)).write_ndjson().encode()
+    except pl.exceptions.PolarsError:  # not whole: its bytes are scanned as they are
+        return b""
 
 
 _CONTAINERS: Final[tuple[tuple[bytes, str, Callable[[bytes], bytes]], ...]] = (
