@@ -12,7 +12,7 @@ from privacy import schema
 from privacy.database import reading, writing
 from privacy.errors import DatabaseError, StorageFull
 from privacy.failpoints import Failpoint, no_failpoint
-from privacy.keyring import HolderKeys
+from privacy.holder_keys import HolderKeys
 
 _holder = schema.holders.c
 _INTRODUCE: Final = text(

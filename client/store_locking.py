@@ -44,6 +44,12 @@ def lock_shoppers(connection: Connection, holder: str, shoppers: Sequence[str]) 
     dialect_of(connection).take_numbers(connection, holder, [(shopper, NO_KEY, 0) for shopper in shoppers])
 
 
+def wait_for_writers(connection: Connection, holder: str, shoppers: Sequence[str]) -> None:
+    """Wait until nobody is in the middle of changing rows of these shoppers (SQLite: as the transaction began)."""
+    wanted = (_own.holder == holder, _own.shopper.in_(text_set(connection.engine, shoppers)))
+    connection.execute(select(_own.shopper).where(*wanted).with_for_update(read=True)).all()
+
+
 def take_rows(
     connection: Connection, access: StoreAccess, newest: Mapping[str, DataKey], counts: Mapping[str, int]
 ) -> list[tuple[str, DataKey, int]]:

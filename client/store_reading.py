@@ -3,23 +3,24 @@
 import logging
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from threading import Lock
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, Select, select, tuple_
 
+from client.errors import StoreUnavailable
 from client.events import COLUMN_NAMES, Columns
 from client.store_access import StoreAccess, translated
 from client.store_envelopes import SEALED_NAMES, ShopperSeal, decode, key_id_of
+from client.store_locking import wait_for_writers
+from client.store_rows import PAGE_SHOPPERS
 from privacy import schema
 from privacy.data_keys import KeyName
 from privacy.database import text_set
 from privacy.errors import DecryptionError
 
 log = logging.getLogger("fedrank.store")
-
-PAGE_SHOPPERS: Final = 1000
-"""Most shoppers that one query asks for."""
 
 PAGE_ROWS: Final = 500
 """Most rows (of up to 64 events) that are in memory at once."""
@@ -49,18 +50,25 @@ class Quarantine:
 
     def add(self, row: Row, reason: str) -> None:
         """Note a row; the log gets its name and the reason, and nothing of its content."""
-        name = f"events/{row.shopper}/{row.number}"
         with self._lock:
-            known = name in self._names
-            self._names.add(name)
+            known = row in self
+            self._names.add(_name(row))
         if not known:
-            log.warning("row %s is left out: %s", name, reason)
+            log.warning("row %s is left out: %s", _name(row), reason)
+
+    def __contains__(self, row: Row) -> bool:
+        """Tell whether a row was met before."""
+        return _name(row) in self._names
 
     @property
     def names(self) -> frozenset[str]:
         """All names so far: `events/PSEUDONYM/NUMBER`."""
         with self._lock:
             return frozenset(self._names)
+
+
+def _name(row: Row) -> str:
+    return f"events/{row.shopper}/{row.number}"
 
 
 def list_shoppers(connection: Connection, holder: str) -> list[str]:
@@ -94,7 +102,7 @@ def read_pages(access: StoreAccess, shoppers: Sequence[str], quarantine: Quarant
         wanted = shoppers[first : first + PAGE_SHOPPERS]
         after: Place | None = None
         while wanted:
-            page = _fetch_page(access, wanted, after)
+            page = _fetch_page(access, wanted, after, quarantine)
             yield _opened(access.holder, page, quarantine)
             if len(page.rows) < PAGE_ROWS:
                 break
@@ -120,16 +128,26 @@ class _Page(NamedTuple):
     named: list[KeyName]
     keys: dict[KeyName, bytes]
 
+    def without_key(self) -> Iterator[Row]:
+        """The rows whose key is not there."""
+        return (row for row, name in zip(self.rows, self.named, strict=True) if name not in self.keys)
 
-def _fetch_page(access: StoreAccess, shoppers: Sequence[str], after: Place | None) -> _Page:
-    missing = set[KeyName]()
-    while True:
+
+def _fetch_page(
+    access: StoreAccess, shoppers: Sequence[str], after: Place | None, quarantine: Quarantine
+) -> _Page:
+    """Return the next rows, with every key that is there for them.
+
+    A key may have gone while the rows were read: a rotation has sealed them again by now, or an erasure has
+    destroyed it and is about to commit. So whoever misses one waits for those who write, and looks again. For
+    rows that are known to be lost nobody waits, and where one cannot wait (a full disk), reading goes on.
+    """
+    page = _fetch_once(access, shoppers, after)
+    if missing := {row.shopper for row in page.without_key() if row not in quarantine}:
+        with suppress(StoreUnavailable), access.writing() as connection:
+            wait_for_writers(connection, access.holder, sorted(missing))
         page = _fetch_once(access, shoppers, after)
-        before, missing = missing, {name for name in page.named if name not in page.keys}
-        # A rotation may have sealed rows again under another key, and dropped theirs, after they were read; while
-        # it goes through these shoppers, that can happen to others of them each time.
-        if missing <= before:
-            return page
+    return page
 
 
 def _fetch_once(access: StoreAccess, shoppers: Sequence[str], after: Place | None) -> _Page:

@@ -5,6 +5,9 @@ from typing import Final, Protocol
 
 from sqlalchemy import Connection
 
+PAGE_SHOPPERS: Final = 1000
+"""Most shoppers whose rows are asked for, or sealed, together, so that memory stays flat."""
+
 BLIND_BYTES: Final = 16
 """Length of a blind index."""
 

@@ -14,7 +14,7 @@ unreadable after an erasure was, whoever else appends, erases or rotates keys at
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
@@ -23,12 +23,10 @@ from client.events import COLUMN_NAMES, Columns
 from client.store_access import StoreAccess, translated
 from client.store_envelopes import ENVELOPE_EVENTS, ShopperSeal, encode, names_in_use
 from client.store_locking import dialect_of, repair_numbers, take_rows
+from client.store_rows import PAGE_SHOPPERS
 from privacy.data_keys import DataKey
 
 log = logging.getLogger("fedrank.store")
-
-PAGE_SHOPPERS: Final = 1000
-"""Shoppers whose rows are sealed or opened together, so that memory stays flat."""
 
 
 def pages(values: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
