@@ -24,7 +24,7 @@ from client.store_consent import Consents
 from model.catalogue import PublicItems, read_public_items
 from privacy.keyring import Keyring
 from privacy.ledger import Ledger
-from privacy.ledger_place import ledger_at
+from privacy.ledger_place import ledger_at, ledger_file
 from proto.federation import DEVICES, MERCHANT_PART
 
 LISTED = "participants.json"
@@ -112,7 +112,12 @@ def cohort_at(home: Home) -> Cohort:
     catalogue = _catalogue(folder / "catalogue.parquet", stamp)
     units = _units(folder, home.node, home.nodes, stamp)
     name = f"node {home.node} of {home.nodes}"
-    return Cohort(name=name, units=units, ledger=_ledger(home.ledger, home.ledger_keys), catalogue=catalogue)
+    return Cohort(
+        name=name,
+        units=units,
+        ledger=_ledger(home.ledger, home.ledger_keys, _inode(home.ledger)),
+        catalogue=catalogue,
+    )
 
 
 @dataclass
@@ -156,8 +161,14 @@ def _catalogue(path: Path, stamp: Stamp) -> PublicItems:
 
 
 @lru_cache(maxsize=4)
-def _ledger(url: str, keys: str) -> Ledger:
+def _ledger(url: str, keys: str, inode: int) -> Ledger:
     return ledger_at(url, keys)
+
+
+def _inode(ledger: str) -> int:
+    """Return which file lies at the ledger's path, if any: one that was put in its place is opened anew."""
+    file = ledger_file(ledger)
+    return file.stat().st_ino if file is not None and file.exists() else 0
 
 
 @lru_cache(maxsize=64)

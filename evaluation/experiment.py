@@ -6,7 +6,7 @@ import math
 import resource
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -113,10 +113,14 @@ class Experiment:
 
     def release(self) -> Released:
         """Train and promote the model that leaves the run, charged to the shoppers' accounts."""
-        with sole_spender(self.settings.out / "keys"):
-            return self._release()
+        keys = self.settings.out / "keys"
+        with (
+            sole_spender(keys),
+            closing(ledger_at(self.settings.ledger_url, keys)) as ledger,
+        ):
+            return self._release(ledger)
 
-    def _release(self) -> Released:
+    def _release(self, ledger: Ledger) -> Released:
         """Plan, take the run folder over, release; the plan comes first, so that a refusal changes nothing."""
         place = Place(
             name=self.dataset.name,
@@ -125,7 +129,6 @@ class Experiment:
             ledger_keys=str(self.settings.out / "keys"),
             checkpoints=self.settings.out / "rounds",
         )
-        ledger = ledger_at(place.ledger, place.ledger_keys)
         spent = self.population.spent_mu2(ledger)
         staged = run_config_of(self.population, self.federation, place, spent)
         plan = plan_before(staged, self.population.participants)

@@ -7,10 +7,10 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from evaluation.settings import ExperimentSettings
-from privacy.database import database_url, open_engine, prepare
+from privacy.database import open_engine, prepare
 from privacy.keyring import DATABASE_NAME, Keyring
 from privacy.ledger import Ledger
-from privacy.ledger_place import keys_folder
+from privacy.ledger_place import keys_folder, ledger_file
 from privacy.secret_files import LEDGER_FILE
 from simulation.federated import Place
 from simulation.population import place_keys
@@ -58,8 +58,8 @@ def ledger_of_plan(place: Place) -> Iterator[Ledger]:
 
 def _is_begun(ledger: str) -> bool:
     """Return whether a run would continue a ledger, or be refused because its keyring knows that one is gone."""
-    url = database_url(ledger)
-    if url.get_backend_name() != "sqlite" or Path(str(url.database)).exists():
+    file = ledger_file(ledger)
+    if file is None or file.exists():
         return True
     keys = keys_folder(ledger)
     if not (keys / LEDGER_FILE).exists():

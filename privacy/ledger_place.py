@@ -11,6 +11,12 @@ from privacy.ledger import Ledger
 _KEYS: Final = "keys"
 
 
+def ledger_file(ledger: str | Path) -> Path | None:
+    """Return the SQLite file of a ledger, or None for one on a database server."""
+    url = database_url(ledger)
+    return Path(str(url.database)) if url.get_backend_name() == "sqlite" else None
+
+
 def keys_folder(ledger: str | Path, named: str | Path = "") -> Path:
     """Return the folder of the keyring that goes with a ledger: the one named, or `keys` beside its SQLite file.
 
@@ -18,13 +24,13 @@ def keys_folder(ledger: str | Path, named: str | Path = "") -> Path:
     """
     if named:
         return Path(named)
-    url = database_url(ledger)
-    if url.get_backend_name() != "sqlite":
+    file = ledger_file(ledger)
+    if file is None:
         raise LedgerError(
-            f"the ledger {shown(url)} lies on a server, and nothing says which keyring goes with it; name the folder "
-            "of its keys"
+            f"the ledger {shown(database_url(ledger))} lies on a server, and nothing says which keyring goes with "
+            "it; name the folder of its keys"
         )
-    return Path(str(url.database)).parent / _KEYS
+    return file.parent / _KEYS
 
 
 def ledger_at(ledger: str | Path, keys: str | Path = "", *, create: bool = True) -> Ledger:
