@@ -18,6 +18,7 @@ from types import MappingProxyType
 from evaluation.bench.faults_append import Append, Erase, Migrate
 from evaluation.bench.faults_charge import ChargeCohort
 from evaluation.bench.faults_fork import Tell, in_child, killer_at
+from evaluation.bench.faults_rewrap import Rewrap
 from evaluation.bench.faults_rotate import Rotate
 from evaluation.bench.faults_scenarios import Damage, Place, Scenario
 from evaluation.errors import EvaluationError
@@ -28,6 +29,7 @@ SCENARIOS: Mapping[str, Scenario] = MappingProxyType(
         "append": Append(),
         "charge": ChargeCohort(),
         "rotate": Rotate(),
+        "rewrap": Rewrap(),
         "erase": Erase(),
         "migrate": Migrate(),
     }
