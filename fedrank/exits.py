@@ -31,6 +31,7 @@ FAMILIES: tuple[tuple[str, str, int], ...] = (
     ("privacy.errors", "DatabaseError", UNREACHABLE),
     ("privacy.errors", "KmsUnavailable", UNREACHABLE),
     ("privacy.errors", "KeyringError", DATA),
+    ("privacy.errors", "DecryptionError", DATA),
     ("privacy.errors", "PrivacyError", BUDGET),
 )
 """(module, class, exit code), the special before the general."""

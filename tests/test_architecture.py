@@ -215,6 +215,7 @@ def test_the_search_for_package_indexes_finds_one(host: str) -> None:
         ["data", "check"],
         ["privacy", "budget"],
         ["db", "check"],
+        ["keys", "rotate"],
     ],
 )
 def test_help_loads_no_heavy_library(words: list[str]) -> None:
