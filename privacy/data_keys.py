@@ -112,12 +112,15 @@ class DataKeys:
     def drop(self, old: Sequence[KeyName]) -> None:
         """Destroy single keys, whose rows have been sealed anew; their bytes are overwritten.
 
-        The log of the database may keep them until it is next emptied, by a later call or by `destroy`.
+        The log of the database keeps a copy until `empty_log`, which costs more than this and others have to wait for.
         """
         with writing(self._database()) as connection:
             stored.delete_rows(connection, self._holder, old)
         self._forget(old)
-        drop_deleted_bytes(self._database())
+
+    def empty_log(self) -> bool:
+        """Leave no copy of a dropped key in the log of the database; False while another process needs the log."""
+        return drop_deleted_bytes(self._database())
 
     def destroy(self, shopper: str) -> int:
         """Destroy all keys of a shopper, overwritten on disk, and return how many there were.
@@ -129,7 +132,7 @@ class DataKeys:
             destroyed = stored.delete_shopper(connection, self._holder, shopper)
         self._keys.drop_where(lambda name: name[0] == shopper)
         self._newest.drop([shopper])
-        if not drop_deleted_bytes(self._database()):
+        if not self.empty_log():
             raise DestructionIncomplete(
                 "a shopper's keys are destroyed, but the log of the keyring's database is in use by another reader; "
                 "destroy them again to empty it"

@@ -288,6 +288,12 @@ def opening_windows(folder: Path, keyring: Keyring, shopper: str, key_id: int) -
     return count
 
 
+def windows_of(folder: Path) -> set[bytes]:
+    """Every window of 32 bytes of the keyring's files that begins at a multiple of 16."""
+    contents = [file.read_bytes() for file in folder.iterdir()]
+    return {content[first : first + 32] for content in contents for first in range(0, len(content) - 31, 16)}
+
+
 def test_a_destroyed_key_is_nowhere_in_the_files_of_a_keyring(folder: Path) -> None:
     """Among thousands of keys that come and go, no window of any file is the key, a piece of it, or opens to it.
 
@@ -299,7 +305,12 @@ def test_a_destroyed_key_is_nowhere_in_the_files_of_a_keyring(folder: Path) -> N
     for _ in range(12):
         shoppers += data_keys.newest(pseudonyms(250)).keys()
         draw.shuffle(shoppers)
-        data_keys.drop(names(data_keys.newest([shoppers.pop() for _ in range(draw.choice([5, 90]))])))
+        dropped = data_keys.newest([shoppers.pop() for _ in range(draw.choice([5, 90]))])
+        data_keys.drop(names(dropped))
+    assert data_keys.empty_log()
+    assert windows_of(folder).isdisjoint(key.key for key in dropped.values())
+    for shopper, key in dropped.items():
+        assert opening_windows(folder, keyring, shopper, key.key_id) == 0
     chosen = data_keys.newest(shoppers[:40])
     for shopper, key in chosen.items():
         ((wrapped,),) = sql(folder, "SELECT wrapped FROM data_keys WHERE shopper = ?", shopper)
@@ -309,9 +320,7 @@ def test_a_destroyed_key_is_nowhere_in_the_files_of_a_keyring(folder: Path) -> N
         data_keys.destroy(shopper)
         assert traces(folder, wrapped) == []
         assert opening_windows(folder, keyring, shopper, key.key_id) == 0
-    everything = b"".join(file.read_bytes() for file in folder.iterdir())
-    windows = {everything[first : first + 32] for first in range(0, len(everything) - 31, 16)}
-    assert windows.isdisjoint(key.key for key in chosen.values())
+    assert windows_of(folder).isdisjoint(key.key for key in chosen.values())
     keyring.close()
 
 
