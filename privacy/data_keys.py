@@ -112,7 +112,7 @@ class DataKeys:
     def drop(self, old: Sequence[KeyName]) -> None:
         """Destroy single keys, whose rows have been sealed anew; their bytes are overwritten.
 
-        The log of the database keeps a copy until `empty_log`, which costs more than this and others have to wait for.
+        The log of the database keeps a copy until `empty_log`, which costs more and lets others wait.
         """
         with writing(self._database()) as connection:
             stored.delete_rows(connection, self._holder, old)
