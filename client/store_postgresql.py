@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, text
 
-from client.store_rows import Claim, SealedRow, Taken, Wanted
+from client.store_rows import Claim, Place, Row, SealedRow, Taken, Wanted
 
 _CLAIM: Final = text(
     "INSERT INTO event_ids (holder, shopper, blind) "
@@ -20,6 +20,12 @@ _TAKE: Final = text(
 )
 _INSERT: Final = "COPY events (holder, shopper, number, sealed) FROM STDIN (FORMAT BINARY)"
 _TYPES: Final = ("text", "text", "int8", "bytea")
+
+_FETCH: Final = (
+    "SELECT shopper, number, sealed FROM events "
+    "WHERE holder = %s AND shopper = ANY(%s) AND (shopper, number) > (%s, %s) "
+    "ORDER BY shopper, number LIMIT %s"
+)
 
 
 def claim_ids(connection: Connection, holder: str, claims: Sequence[Claim]) -> list[Claim]:
@@ -44,3 +50,11 @@ def insert_rows(connection: Connection, rows: Iterable[SealedRow]) -> None:
         copy.set_types(_TYPES)
         for row in rows:
             copy.write_row(row)
+
+
+def fetch_rows(
+    connection: Connection, holder: str, shoppers: Sequence[str], after: Place, limit: int
+) -> list[Row]:
+    """Return rows; see `client.store_rows.Dialect`."""
+    values = (holder, list(shoppers), *after, limit)
+    return [Row(*row) for row in connection.exec_driver_sql(_FETCH, values)]

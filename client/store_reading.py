@@ -5,19 +5,18 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from threading import Lock
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-from sqlalchemy import Connection, Select, select, tuple_
+from sqlalchemy import Connection, select
 
 from client.errors import StoreUnavailable
 from client.events import COLUMN_NAMES, Columns
 from client.store_access import StoreAccess, translated
 from client.store_envelopes import SEALED_NAMES, ShopperSeal, decode, key_id_of
-from client.store_locking import wait_for_writers
-from client.store_rows import PAGE_SHOPPERS
+from client.store_locking import dialect_of, wait_for_writers
+from client.store_rows import PAGE_SHOPPERS, START, Place, Row
 from privacy import schema
 from privacy.data_keys import KeyName
-from privacy.database import text_set
 from privacy.errors import DecryptionError
 
 log = logging.getLogger("fedrank.store")
@@ -26,18 +25,6 @@ PAGE_ROWS: Final = 500
 """Most rows (of up to 64 events) that are in memory at once."""
 
 _event = schema.events.c
-
-
-Place = tuple[str, int]
-"""A shopper and the number of one of its rows."""
-
-
-class Row(NamedTuple):
-    """A row of `events` as it lies in the database."""
-
-    shopper: str
-    number: int
-    sealed: bytes
 
 
 class Quarantine:
@@ -77,21 +64,6 @@ def list_shoppers(connection: Connection, holder: str) -> list[str]:
     return list(connection.execute(query).scalars())
 
 
-def fetch_rows(
-    connection: Connection, holder: str, shoppers: Sequence[str], after: Place | None = None
-) -> list[Row]:
-    """Return the next rows of some shoppers by shopper and number, at most `PAGE_ROWS`, `after` a given one."""
-    query: Select[Any] = (
-        select(_event.shopper, _event.number, _event.sealed)
-        .where(_event.holder == holder, _event.shopper.in_(text_set(connection.engine, shoppers)))
-        .order_by(_event.shopper, _event.number)
-        .limit(PAGE_ROWS)
-    )
-    if after is not None:
-        query = query.where(tuple_(_event.shopper, _event.number) > tuple_(*after))
-    return [Row(shopper, number, bytes(sealed)) for shopper, number, sealed in connection.execute(query)]
-
-
 def read_pages(access: StoreAccess, shoppers: Sequence[str], quarantine: Quarantine) -> Iterator[Columns]:
     """Yield the events of sorted shoppers, in the order in which each shopper's were stored.
 
@@ -100,13 +72,13 @@ def read_pages(access: StoreAccess, shoppers: Sequence[str], quarantine: Quarant
     """
     for first in range(0, len(shoppers), PAGE_SHOPPERS):
         wanted = shoppers[first : first + PAGE_SHOPPERS]
-        after: Place | None = None
+        after = START
         while wanted:
             page = _fetch_page(access, wanted, after, quarantine)
             yield _opened(access.holder, page, quarantine)
             if len(page.rows) < PAGE_ROWS:
                 break
-            after = page.rows[-1][:2]
+            after = page.rows[-1].shopper, page.rows[-1].number
             wanted = wanted[bisect_right(wanted, after[0]) - 1 :]
 
 
@@ -133,9 +105,7 @@ class _Page(NamedTuple):
         return (row for row, name in zip(self.rows, self.named, strict=True) if name not in self.keys)
 
 
-def _fetch_page(
-    access: StoreAccess, shoppers: Sequence[str], after: Place | None, quarantine: Quarantine
-) -> _Page:
+def _fetch_page(access: StoreAccess, shoppers: Sequence[str], after: Place, quarantine: Quarantine) -> _Page:
     """Return the next rows, with every key that is there for them.
 
     A key may have gone while the rows were read: a rotation has sealed them again by now, or an erasure has
@@ -150,9 +120,9 @@ def _fetch_page(
     return page
 
 
-def _fetch_once(access: StoreAccess, shoppers: Sequence[str], after: Place | None) -> _Page:
+def _fetch_once(access: StoreAccess, shoppers: Sequence[str], after: Place) -> _Page:
     with access.reading() as connection:
-        rows = fetch_rows(connection, access.holder, shoppers, after)
+        rows = dialect_of(connection).fetch_rows(connection, access.holder, shoppers, after, PAGE_ROWS)
     named = [(row.shopper, key_id_of(row.sealed)) for row in rows]
     with translated():
         return _Page(rows, named, access.keys.data_keys.find(named))

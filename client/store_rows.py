@@ -1,7 +1,7 @@
 """What goes between the store and its database on the hot path."""
 
 from collections.abc import Iterable, Sequence
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from sqlalchemy import Connection
 
@@ -24,6 +24,21 @@ SealedRow = tuple[str, str, int, bytes]
 """A row of `events`: holder, shopper, number, sealed."""
 
 
+Place = tuple[str, int]
+"""A shopper and the number of one of its rows."""
+
+START: Final[Place] = ("", -(2**63))
+"""Before the first row of anybody."""
+
+
+class Row(NamedTuple):
+    """A row of `events` as it lies in the database."""
+
+    shopper: str
+    number: int
+    sealed: bytes
+
+
 class Dialect(Protocol):
     """The statements that each kind of database has to be asked in its own way; all take sorted batches."""
 
@@ -40,4 +55,10 @@ class Dialect(Protocol):
 
     def insert_rows(self, connection: Connection, rows: Iterable[SealedRow]) -> None:
         """Write sealed rows."""
+        ...
+
+    def fetch_rows(
+        self, connection: Connection, holder: str, shoppers: Sequence[str], after: Place, limit: int
+    ) -> list[Row]:
+        """Return the next rows of some shoppers by shopper and number, at most `limit`, after a place."""
         ...

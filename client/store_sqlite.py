@@ -6,7 +6,7 @@ from typing import Final
 
 from sqlalchemy import Connection, text
 
-from client.store_rows import BLIND_BYTES, Claim, SealedRow, Taken, Wanted
+from client.store_rows import BLIND_BYTES, Claim, Place, Row, SealedRow, Taken, Wanted
 
 # JSON has no bytes, so the blind indexes come as one value, and each row takes its piece of it.
 _CLAIM: Final = text(
@@ -22,6 +22,13 @@ _TAKE: Final = text(
     "RETURNING shopper, key_id, next_number"
 )
 _INSERT: Final = "INSERT INTO events (holder, shopper, number, sealed) VALUES (?, ?, ?, ?)"
+
+# The plus signs keep SQLite from using the index for the place, and so from walking over everybody's rows.
+_FETCH: Final = (
+    "SELECT shopper, number, sealed FROM events "
+    "WHERE holder = ? AND shopper IN (SELECT value FROM json_each(?)) AND (+shopper, +number) > (?, ?) "
+    "ORDER BY shopper, number LIMIT ?"
+)
 
 
 def claim_ids(connection: Connection, holder: str, claims: Sequence[Claim]) -> list[Claim]:
@@ -44,3 +51,11 @@ def take_numbers(connection: Connection, holder: str, wanted: Sequence[Wanted]) 
 def insert_rows(connection: Connection, rows: Iterable[SealedRow]) -> None:
     """Write sealed rows."""
     connection.exec_driver_sql(_INSERT, list(rows))
+
+
+def fetch_rows(
+    connection: Connection, holder: str, shoppers: Sequence[str], after: Place, limit: int
+) -> list[Row]:
+    """Return rows; see `client.store_rows.Dialect`."""
+    values = (holder, json.dumps(shoppers), *after, limit)
+    return [Row(*row) for row in connection.exec_driver_sql(_FETCH, values)]

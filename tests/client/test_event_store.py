@@ -14,9 +14,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from client import store_sqlite
 from client.errors import InvalidEvent, StoreFull, StoreUnavailable, WrongKeys
 from client.events import Columns, Event
 from client.store import EventStore
+from client.store_rows import START
 from privacy.database import open_engine, writing
 from privacy.keyring import Keyring
 from privacy.pseudonyms import NotAPseudonym
@@ -128,6 +130,16 @@ def test_many_events_of_many_shoppers_are_read_page_by_page(store: EventStore) -
     some = store.read_columns([shoppers[1400], shoppers[7], "f" * 32])
     assert (some.shopper, some.item_id) == ([shoppers[7], shoppers[1400]], ["item-7", "item-1400"])
     assert len(dict(store.scan())) == 1500
+
+
+def test_a_history_is_looked_up_and_not_searched_for(tmp_path: Path) -> None:
+    """SQLite goes to each shopper's rows by the index, however many others there are, and sorts nothing."""
+    with _open(str(tmp_path / "t.db"), tmp_path) as store, store.access.reading() as connection:
+        values = ("devices", "[]", *START, 1)
+        plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {store_sqlite._FETCH}", values)
+        words = " ".join(row[-1] for row in plan)
+    assert "(holder=? AND shopper=?)" in words
+    assert "TEMP B-TREE" not in words
 
 
 def test_an_event_with_an_id_is_stored_once(store: EventStore) -> None:
@@ -254,6 +266,13 @@ def test_a_full_disk_is_a_clear_error_and_reading_goes_on(
         assert store.shoppers() == [_ANNA]
         assert store.append([_view(_ANNA, "b", 2)]) == 1
         assert [event.item_id for event in store.history(_ANNA)] == ["a", "b"]
+
+
+def test_a_server_that_is_not_there_is_a_clear_error(tmp_path: Path) -> None:
+    """The error says which database does not answer and what to look at, in one line."""
+    with pytest.raises(StoreUnavailable, match="does not answer: check host") as refusal:
+        _open(f"postgresql://fedrank:secret@/events?host={tmp_path}", tmp_path)
+    assert "secret" not in str(refusal.value) and "\n" not in str(refusal.value)
 
 
 def test_a_store_in_a_missing_folder_is_refused(tmp_path: Path) -> None:
