@@ -12,6 +12,7 @@ from fedrank import __version__
 from fedrank.commands import consent, data, db, keys, privacy, subject
 from fedrank.commands.bench import HELP, bench
 from fedrank.commands.rank import rank
+from fedrank.commands.retention import retention
 from fedrank.commands.serve import serve
 from fedrank.commands.simulate import simulate
 from fedrank.exits import INTERRUPTED, exit_code
@@ -32,6 +33,7 @@ app.add_typer(keys.app, name="keys")
 app.command()(simulate)
 app.command()(serve)
 app.command()(rank)
+app.command()(retention)
 app.command(help=HELP)(bench)
 
 
