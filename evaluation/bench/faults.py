@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
+from evaluation.bench.faults_charges import charge_storm
 from evaluation.bench.faults_damage import Batch, damage, flips, swaps
 from evaluation.bench.faults_disk import disk_full
 from evaluation.bench.faults_kills import SCENARIOS, Kills, kill_everywhere, points
@@ -34,16 +35,19 @@ class Sizes:
         changes: bit flips, and again swaps.
         shoppers: of each of two merchants, whose rows are damaged.
         kills: at each failpoint, on each kind of database.
+        charges: of single shoppers, presented by several processes at once, on each kind of database.
         seed: of the random damage.
     """
 
     changes: int = 100_000
     shoppers: int = 200
     kills: int = 25
+    charges: int = 1_000_000
     seed: int = 4
 
 
-QUICK: Final = Sizes(changes=2_000, kills=1)
+PROCESSES: Final = 4
+QUICK: Final = Sizes(changes=2_000, kills=1, charges=20_000)
 
 
 def run(*, quick: bool, watch: Watch) -> list[Row]:
@@ -56,8 +60,10 @@ def run(*, quick: bool, watch: Watch) -> list[Row]:
     # A killed process leaves what it wrote to the operating system, so nobody has to wait for the disk.
     with databases(durable=False) as kinds:
         rows = [*_damage_rows(sizes, watch), *_kill_rows(kinds, sizes, watch)]
+        for name, new in kinds.items():
+            rows += _storm_rows(name, new, sizes, watch)
     watch.begin("a full disk", 1)
-    rows += _rows("SQLite on a full disk", disk_full(), "events", ("lost", "doubled", "unresumed"))
+    rows += damage_rows("SQLite on a full disk", disk_full(), "events", ("lost", "doubled", "unresumed"))
     watch.step()
     return rows
 
@@ -123,10 +129,31 @@ def kill_rows(kinds: str, operation: str, found: list[Kills]) -> list[Row]:
     )
     total = sum((kills.damage for kills in own), Damage())
     fields = ("lost", "doubled", *(("overspent",) if operation == "charge" else ()), "unresumed")
-    return [reached, *_rows(words, total, "charges" if operation == "charge" else "events", fields)]
+    return [reached, *damage_rows(words, total, "charges" if operation == "charge" else "events", fields)]
 
 
-def _rows(words: str, damage: Damage, what: str, fields: tuple[str, ...]) -> list[Row]:
+def _storm_rows(name: str, new: NewDatabase, sizes: Sizes, watch: Watch) -> list[Row]:
+    with new() as url, TemporaryDirectory() as folder:
+        storm = charge_storm(
+            url, Path(folder) / "keys", processes=PROCESSES, charges=sizes.charges, watch=watch
+        )
+    words = f"{name}: {sizes.charges:,} concurrent charges from {PROCESSES} processes"
+    found = {
+        "accounts beyond the cap": storm.overspent,
+        "accounts that hold another sum than was acknowledged": storm.unlike,
+    }
+    rows = [
+        Row(measure=f"{words}: {word}", value=value, unit="accounts", target=0, at_least=False)
+        for word, value in found.items()
+    ]
+    presented = Row(
+        measure=f"{words}: presented", value=storm.requested, unit="charges", target=sizes.charges
+    )
+    return [presented, *rows, Row(measure=f"{words}: refused", value=storm.refused, unit="releases")]
+
+
+def damage_rows(words: str, damage: Damage, what: str, fields: tuple[str, ...]) -> list[Row]:
+    """Return some counts of damage to events or charges; every target is zero."""
     units = {"lost": what, "doubled": what, "overspent": "accounts", "unresumed": "times"}
     return [
         Row(

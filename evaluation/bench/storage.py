@@ -82,7 +82,7 @@ def run(*, quick: bool, watch: Watch) -> list[Row]:
     sizes = QUICK if quick else Sizes()
     with databases(durable=True) as kinds:
         watch.begin(stage_words(kinds), len(MEASURES) * len(kinds))
-        return [row for name, new in kinds.items() for row in _rows_of(name, new, sizes, watch)]
+        return [row for name, new in kinds.items() for row in rows_on(name, new, sizes, watch)]
 
 
 def stage_words(kinds: Mapping[str, NewDatabase]) -> str:
@@ -101,7 +101,8 @@ def databases(*, durable: bool) -> Iterator[Mapping[str, NewDatabase]]:
         yield MappingProxyType({SQLITE: new_sqlite, POSTGRESQL: partial(postgres.database, url)})
 
 
-def _rows_of(name: str, new: NewDatabase, sizes: Sizes, watch: Watch) -> list[Row]:
+def rows_on(name: str, new: NewDatabase, sizes: Sizes, watch: Watch) -> list[Row]:
+    """Take every measure on one kind of database."""
     rows = []
     for measure in MEASURES:
         rows += measure(name, new, sizes)
