@@ -146,7 +146,7 @@ def backup(
 def _rotated(
     keyring: Keyring, told: Places, layer: Layer, holders: Sequence[str], online: bool
 ) -> dict[str, int]:
-    from client.store_rotation import PACE as STORE_PACE
+    from client.store_rhythm import PACE as STORE_PACE
     from client.store_rotation import reencrypt
     from privacy.key_rotation import PACE, rotate_kek, rotate_wrapping
 
