@@ -16,6 +16,7 @@ from client.store import EventStore
 from client.store_consent import Consents
 from privacy.keyring import Keyring
 
+pytestmark = pytest.mark.slow
 ANNA = shopper_id(1)
 PLANTED = "kzqvxwjfhypg"
 
