@@ -10,7 +10,7 @@ from client.store_rows import Claim, Place, Row, SealedRow, Taken, Wanted
 _CLAIM: Final = text(
     "INSERT INTO event_ids (holder, shopper, blind) "
     "SELECT :holder, * FROM unnest(CAST(:shoppers AS text[]), CAST(:blinds AS bytea[])) "
-    "ON CONFLICT DO NOTHING RETURNING shopper, blind"
+    "ON CONFLICT DO NOTHING RETURNING blind"
 )
 _TAKE: Final = text(
     "INSERT INTO shoppers AS there (holder, shopper, key_id, next_number) SELECT :holder, * "
@@ -28,11 +28,11 @@ _FETCH: Final = (
 )
 
 
-def claim_ids(connection: Connection, holder: str, claims: Sequence[Claim]) -> list[Claim]:
-    """Note the ids of events; return those that had not been there."""
+def claim_ids(connection: Connection, holder: str, claims: Sequence[Claim]) -> list[bytes]:
+    """Note ids; see `client.store_rows.Dialect`."""
     shoppers, blinds = [shopper for shopper, _ in claims], [blind for _, blind in claims]
     rows = connection.execute(_CLAIM, {"holder": holder, "shoppers": shoppers, "blinds": blinds})
-    return [(shopper, bytes(blind)) for shopper, blind in rows]
+    return [bytes(blind) for blind in rows.scalars()]
 
 
 def take_numbers(connection: Connection, holder: str, wanted: Sequence[Wanted]) -> list[Taken]:

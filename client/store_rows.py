@@ -42,8 +42,8 @@ class Row(NamedTuple):
 class Dialect(Protocol):
     """The statements that each kind of database has to be asked in its own way; all take sorted batches."""
 
-    def claim_ids(self, connection: Connection, holder: str, claims: Sequence[Claim]) -> list[Claim]:
-        """Note the ids of events; return those that had not been there."""
+    def claim_ids(self, connection: Connection, holder: str, claims: Sequence[Claim]) -> list[bytes]:
+        """Note the ids of events; return the blind indexes of those that had not been there."""
         ...
 
     def take_numbers(self, connection: Connection, holder: str, wanted: Sequence[Wanted]) -> list[Taken]:

@@ -12,7 +12,7 @@ from client.store_rows import BLIND_BYTES, Claim, Place, Row, SealedRow, Taken, 
 _CLAIM: Final = text(
     "INSERT INTO event_ids (holder, shopper, blind) "
     "SELECT :holder, value, substr(:blinds, key * :width + 1, :width) FROM json_each(:shoppers) WHERE true "
-    "ON CONFLICT DO NOTHING RETURNING shopper, blind"
+    "ON CONFLICT DO NOTHING RETURNING blind"
 )
 _TAKE: Final = text(
     "INSERT INTO shoppers (holder, shopper, key_id, next_number) "
@@ -31,15 +31,15 @@ _FETCH: Final = (
 )
 
 
-def claim_ids(connection: Connection, holder: str, claims: Sequence[Claim]) -> list[Claim]:
-    """Note the ids of events; return those that had not been there."""
+def claim_ids(connection: Connection, holder: str, claims: Sequence[Claim]) -> list[bytes]:
+    """Note ids; see `client.store_rows.Dialect`."""
     values = {
         "holder": holder,
         "shoppers": json.dumps([shopper for shopper, _ in claims]),
         "blinds": b"".join(blind for _, blind in claims),
         "width": BLIND_BYTES,
     }
-    return [(shopper, blind) for shopper, blind in connection.execute(_CLAIM, values)]
+    return list(connection.execute(_CLAIM, values).scalars())
 
 
 def take_numbers(connection: Connection, holder: str, wanted: Sequence[Wanted]) -> list[Taken]:

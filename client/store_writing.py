@@ -88,14 +88,15 @@ def _counts(batches: Sequence[Columns], fresh: Sequence[bool]) -> list[int]:
 def _claim_ids(connection: Connection, access: StoreAccess, columns: Columns) -> list[bool]:
     """Return of each event whether it is new: it has no id, or one that nobody brought before."""
     blind_index = access.keys.blind_index
-    wanted: dict[tuple[str, bytes], int] = {}
+    first: dict[bytes, int] = {}
     for position, (shopper, event_id) in enumerate(zip(columns.shopper, columns.event_id, strict=True)):
         if event_id is not None:
-            wanted.setdefault((shopper, blind_index(f"{shopper}/{event_id}")), position)
+            first.setdefault(blind_index(f"{shopper}/{event_id}"), position)
     fresh = [event_id is None for event_id in columns.event_id]
-    if wanted:
-        for claim in dialect_of(connection).claim_ids(connection, access.holder, sorted(wanted)):
-            fresh[wanted[claim]] = True
+    if first:
+        claims = sorted((columns.shopper[position], blind) for blind, position in first.items())
+        for blind in dialect_of(connection).claim_ids(connection, access.holder, claims):
+            fresh[first[blind]] = True
     return fresh
 
 
