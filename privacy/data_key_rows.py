@@ -45,6 +45,13 @@ def rows_of(connection: Connection, holder: str, shoppers: Iterable[str]) -> lis
     return [KeyRow(*row) for row in connection.execute(query)]
 
 
+def names_of(connection: Connection, holder: str, shoppers: Iterable[str]) -> set[tuple[str, int]]:
+    """Return shopper and key id of all keys of some shoppers."""
+    wanted = text_set(connection.engine, sorted(shoppers))
+    query = select(_key.shopper, _key.key_id).where(_key.holder == holder, _key.shopper.in_(wanted))
+    return set(map(tuple, connection.execute(query)))
+
+
 def rows_outside(
     connection: Connection, holder: str, wrapping_id: int, after: tuple[str, int], limit: int
 ) -> list[KeyRow]:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from io import BytesIO
 from typing import Final
 
 from sqlalchemy import Connection, Engine
@@ -99,7 +100,8 @@ class DataKeys:
     def present(self, wanted: Sequence[KeyName]) -> set[KeyName]:
         """Return which of these keys exist now, asked of the database; what is gone is forgotten in memory too."""
         names = set(wanted)
-        there = {row[:2] for row in self._rows({shopper for shopper, _ in names})}
+        with reading(self._database()) as connection:
+            there = stored.names_of(connection, self._holder, {shopper for shopper, _ in names})
         self._forget(names - there)
         return names & there
 
@@ -200,10 +202,9 @@ class DataKeys:
         # Asked under the write lock of the database: no key is wrapped by a secret that is on its way out.
         number = stored.fact(connection, WRAPPING, self._holder) or self._wrapping.newest
         cipher = self._wrapping.cipher(number)
-        made, rows = {}, []
+        made, rows, drawn = {}, [], BytesIO(os.urandom(len(shoppers) * (_KEY_ID_BYTES + KEY_BYTES)))
         for shopper in sorted(shoppers):
-            key_id = int.from_bytes(os.urandom(_KEY_ID_BYTES)) or 1
-            key = os.urandom(KEY_BYTES)
+            key_id, key = int.from_bytes(drawn.read(_KEY_ID_BYTES)) or 1, drawn.read(KEY_BYTES)
             made[shopper] = DataKey(key_id=key_id, key=key)
             wrapped = cipher.seal(key, place_of(self._holder, shopper, key_id))
             rows.append(KeyRow(shopper, key_id, generation, number, wrapped))

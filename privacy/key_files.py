@@ -23,7 +23,8 @@ _SUFFIX_BYTES = 8
 def open_folder(folder: Path, *, create: bool) -> None:
     """Check that `folder` cannot be written by others; create it with mode 0700 if asked and absent."""
     if create:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with _explained(f"keyring folder {folder} cannot be made"):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not folder.is_dir():
         raise KeyringError(f"there is no keyring folder at {folder}; create one first or correct the path")
     mode = stat.S_IMODE(folder.stat().st_mode)
@@ -55,17 +56,16 @@ def read_private(path: Path) -> bytes | None:
 def create_private(path: Path, content: bytes) -> bytes:
     """Create a key file of mode 0600 durably and return its content, or the content of whoever was first."""
     beside = _beside(path)
-    try:
-        write_durably(beside, content)
+    with _explained(f"key file {path} cannot be written"):
         try:
-            path.hardlink_to(beside)
-        except FileExistsError:
-            content = _existing(path)
-        flush_folder(path.parent)
-    except OSError as error:
-        raise KeyringError(f"key file {path} cannot be written: {error.strerror}") from error
-    finally:
-        beside.unlink(missing_ok=True)
+            write_durably(beside, content)
+            try:
+                path.hardlink_to(beside)
+            except FileExistsError:
+                content = _existing(path)
+            flush_folder(path.parent)
+        finally:
+            beside.unlink(missing_ok=True)
     return content
 
 
@@ -75,17 +75,16 @@ def replace_private(path: Path, content: bytes) -> None:
     A file system that keeps old versions of blocks (snapshots, flash memory) may have them still.
     """
     beside, old = _beside(path), _beside(path)
-    try:
-        write_durably(beside, content)
-        old.hardlink_to(path)
-        beside.replace(path)
-        flush_folder(path.parent)
-        _overwrite(old)
-    except OSError as error:
-        raise KeyringError(f"key file {path} cannot be replaced: {error.strerror}") from error
-    finally:
-        beside.unlink(missing_ok=True)
-        old.unlink(missing_ok=True)
+    with _explained(f"key file {path} cannot be replaced"):
+        try:
+            write_durably(beside, content)
+            old.hardlink_to(path)
+            beside.replace(path)
+            flush_folder(path.parent)
+            _overwrite(old)
+        finally:
+            beside.unlink(missing_ok=True)
+            old.unlink(missing_ok=True)
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -93,10 +92,11 @@ def remove_leftovers(folder: Path) -> None:
 
     Only for who holds the lock under which key files of `folder` are made and replaced.
     """
-    for path in folder.glob(f".*.{'[0-9a-f]' * (2 * _SUFFIX_BYTES)}"):
-        if path.stat().st_nlink == 1:
-            _overwrite(path)
-        path.unlink()
+    with _explained(f"the keyring folder {folder} cannot be changed"):
+        for path in folder.glob(f".*.{'[0-9a-f]' * (2 * _SUFFIX_BYTES)}"):
+            if path.stat().st_nlink == 1:
+                _overwrite(path)
+            path.unlink()
 
 
 @contextmanager
@@ -105,7 +105,8 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
 
     A process that dies lets go of it.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    with _explained(f"the lock {path} cannot be taken"):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -133,6 +134,15 @@ def flush_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def _explained(what: str) -> Iterator[None]:
+    """Let an error of the file system come as a `KeyringError` that begins with `what`."""
+    try:
+        yield
+    except OSError as error:
+        raise KeyringError(f"{what}: {error.strerror}") from error
 
 
 def _refuse_exposed(path: Path, mode: int) -> None:

@@ -1,5 +1,6 @@
 """The keyring: keys made once, wrapped, private to their owner, and the same for every process."""
 
+import errno
 import json
 import multiprocessing
 import stat
@@ -186,6 +187,26 @@ def test_nothing_is_created_where_that_was_not_allowed(tmp_path: Path) -> None:
     with pytest.raises(KeyringError, match="'shop-9'"):
         Keyring.open(tmp_path / "keys", create=False).holder("shop-9")
     assert {file.name for file in (tmp_path / "keys").iterdir()} == {KEY_FILE_NAME, DATABASE_NAME}
+
+
+def test_a_folder_that_cannot_be_written_is_one_clear_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A path through a file, and a disk without space: the error names the place, and nothing half-made is left."""
+    (tmp_path / "file").touch()
+    with pytest.raises(KeyringError, match="cannot be made"):
+        Keyring.open(tmp_path / "file" / "keys")
+    keyring = Keyring.open(tmp_path / "keys")
+
+    def no_space(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("privacy.key_files.os.fsync", no_space)
+    with pytest.raises(KeyringError, match="No space left"):
+        keyring.holder("shop-1")
+    assert not [file.name for file in (tmp_path / "keys").iterdir() if "holder" in file.name]
+    monkeypatch.undo()
+    assert keyring.holder("shop-1")
 
 
 def test_no_secret_is_shown_by_printing_keys(tmp_path: Path) -> None:
