@@ -102,6 +102,22 @@ def test_overspending_one_shopper_charges_nobody(ledger: Ledger) -> None:
     assert [record.charge.release_id for record in ledger.charges()] == ["r1"]
 
 
+def test_a_price_above_the_cap_is_refused_to_newcomers_too(ledger: Ledger) -> None:
+    """Who has no account yet has the cap's whole room and no more; nobody gets an account by a refusal."""
+    with pytest.raises(BudgetExceeded, match=r"3 of 3 shoppers.*the highest has spent 0\)"):
+        ledger.reserve(charge(mu2=1.25), subjects(3), 1.0)
+    assert ledger.spent_by_subject("devices") == {}
+    assert ledger.reserve(charge(mu2=1.0), subjects(3), 1.0)
+
+
+def test_a_refusal_names_what_those_had_spent_who_could_not_pay(ledger: Ledger) -> None:
+    """Not what others would have after the charge that was taken back."""
+    ledger.reserve(charge("r1", mu2=0.875), subjects(1), 1.0)
+    ledger.reserve(charge("r2", mu2=0.75), subjects(2, first=1), 1.0)
+    with pytest.raises(BudgetExceeded, match=r"1 of 4 shoppers.*the highest has spent 0\.875\)"):
+        ledger.reserve(charge("r3"), subjects(4), 1.0)
+
+
 def test_the_cap_can_be_spent_to_its_end_and_not_beyond(ledger: Ledger) -> None:
     """Three charges of 0.1 fill a cap of 0.3, although their binary sum is a little more; no more fits."""
     assert 0.1 + 0.1 + 0.1 > 0.3
