@@ -162,6 +162,25 @@ def test_a_crash_between_ledger_and_keyring_is_caught_up(
         opened(database_url, keys)
 
 
+def test_a_repetition_is_answered_only_when_the_keyring_knows_the_charge(
+    ledger: Ledger, database_url: str, keys: Path
+) -> None:
+    """Another process died between both databases; who is told that the charge is there may release for it."""
+
+    def die(name: str) -> None:
+        if name == "charge: after commit":
+            raise KeyboardInterrupt
+
+    old, dying = backup_of(database_url), opened(database_url, keys, failpoint=die)
+    with pytest.raises(KeyboardInterrupt):
+        _spend(dying, 4)
+    dying.close()
+    assert not ledger.reserve(charge("r4", round=4), subjects(5), 4.0)
+    restore(database_url, old)
+    with pytest.raises(LedgerRolledBack, match="remembers 4"):
+        opened(database_url, keys)
+
+
 _TAMPERED: dict[str, Any] = {
     "mu2": 0.125,
     "noise_multiplier": 4.0,
