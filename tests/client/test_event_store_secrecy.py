@@ -78,6 +78,17 @@ def test_a_damaged_row_is_named_and_everything_else_is_served(store: EventStore,
     assert store.quarantined == {f"events/{_ANNA}/1"}
 
 
+def test_a_row_whose_pseudonym_or_number_was_damaged_is_named_and_all_others_are_served(
+    store: EventStore, engine: Engine
+) -> None:
+    """What is no pseudonym any more is in nobody's way; a row under another number does not open there."""
+    _write(engine, tables.events, "shopper", "q" + _ANNA[1:], shopper=_ANNA, number=1)
+    _write(engine, tables.events, "number", 9, shopper=_BERTA, number=2)
+    assert len(store.read_columns()) == sum(len(own) for _, own in store.scan()) == 20
+    assert _times(store, _ANNA) == [0, 1, 4, 5]
+    assert store.quarantined == {f"events/q{_ANNA[1:]}/1", f"events/{_BERTA}/9"}
+
+
 def test_no_flipped_bit_and_no_moved_ciphertext_is_ever_believed(store: EventStore, engine: Engine) -> None:
     """Random flips, cuts and swaps between rows: what is served was written, what is missing is named."""
     rng = random.Random(20)
