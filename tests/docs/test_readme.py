@@ -46,10 +46,29 @@ def command(word: str) -> str:
     return next(line for line in COMMANDS if f"fedrank {word} " in line)
 
 
+def history(shop: Path) -> list[dict[str, object]]:
+    """What the README's copy of one shopper holds of its events, over all holders."""
+    run(command("subject export"), shop)
+    copy = json.loads((shop / "u7.json").read_text(encoding="utf-8"))
+    return [event for holder in copy["holders"] for event in holder["events"]]
+
+
 def test_every_command_of_the_readme_is_run_below() -> None:
     """A command that is added to the README has to be added here."""
     words = [line.removeprefix(".venv/bin/fedrank ").split(" -")[0] for line in COMMANDS]
-    assert words == ["data check my-shop", "simulate", "privacy budget", "serve", "rank"]
+    assert words == [
+        "data check my-shop",
+        "simulate",
+        "privacy budget",
+        "serve",
+        "rank",
+        "subject export u7",
+        "consent withdraw u7",
+        "keys rotate",
+        "db backup runs/my-shop/store/events.db events.backup",
+        "subject erase u7",
+        "subject verify receipt.json",
+    ]
 
 
 def test_the_readme_leads_from_data_to_a_ranking(shop: Path) -> None:
@@ -76,3 +95,13 @@ def test_the_budget_of_the_readme_run_is_spent_for_good(shop: Path) -> None:
     assert again.returncode == 4
     assert "privacy budget is used up" in again.stderr
     assert "Traceback" not in again.stderr
+
+
+def test_a_shopper_of_the_readme_run_is_shown_everything_and_then_forgotten(shop: Path) -> None:
+    """Copy, withdrawal, rotation, backup, erasure and receipt, in the README's order."""
+    assert len(history(shop)) > 0
+    for word in ("consent", "keys", "db", "subject erase"):
+        run(command(word), shop)
+    assert (shop / "events.backup").stat().st_size > 0
+    assert "devices" in run(command("subject verify"), shop)
+    assert history(shop) == []
