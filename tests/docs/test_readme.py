@@ -50,6 +50,7 @@ def history(shop: Path) -> list[dict[str, object]]:
     """What the README's copy of one shopper holds of its events, over all holders."""
     run(command("subject export"), shop)
     copy = json.loads((shop / "u7.json").read_text(encoding="utf-8"))
+    (shop / "u7.json").unlink()  # a copy is never overwritten
     return [event for holder in copy["holders"] for event in holder["events"]]
 
 
