@@ -46,6 +46,14 @@ def prepare_connection(connection: Any, _record: Any) -> None:
 
 def empty_log(connection: Any) -> bool:
     """Move the write-ahead log into the database and cut it to nothing; False while a reader needs it."""
+    # Beside another checkpoint this fails without waiting, so it is repeated; for readers it has waited itself.
+    deadline = time.monotonic() + BUSY_SECONDS
+    while not (emptied := _checkpoint(connection)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return emptied
+
+
+def _checkpoint(connection: Any) -> bool:
     try:
         with contextlib.closing(connection.cursor()) as cursor:
             cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
