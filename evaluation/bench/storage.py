@@ -10,7 +10,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
 
@@ -41,7 +41,7 @@ class Sizes:
         pairs: how often both sides of a ratio are measured, and of the hard case.
         charged, charges: shoppers of a cohort, and its releases.
         erased: shoppers; each of `erased_events` events.
-        online_shoppers: each with a hundred rows of one event.
+        online_shoppers: by kind of database; each with a hundred rows of one event.
         calm_s: of load before and again after the re-encryption.
         single_s: of appending single events, per number of threads.
     """
@@ -54,7 +54,7 @@ class Sizes:
     charges: int = 9
     erased: int = 200
     erased_events: int = 10_000
-    online_shoppers: int = 10_000
+    online_shoppers: Mapping[str, int] = field(default_factory=lambda: {SQLITE: 10_000, POSTGRESQL: 1_000})
     calm_s: float = 40.0
     single_s: float = 4.0
 
@@ -67,7 +67,7 @@ QUICK = Sizes(
     charged=20_000,
     charges=4,
     erased=10,
-    online_shoppers=100,
+    online_shoppers={SQLITE: 100, POSTGRESQL: 100},
     calm_s=3.0,
     single_s=0.5,
 )
@@ -177,7 +177,7 @@ def _erase(name: str, new: NewDatabase, sizes: Sizes) -> list[Row]:
 
 
 def _online(name: str, new: NewDatabase, sizes: Sizes) -> list[Row]:
-    found = online(new, sizes.online_shoppers, sizes.calm_s)
+    found = online(new, sizes.online_shoppers[name], sizes.calm_s)
     words = f"{name}: online re-encryption of {found.rows:,} rows"
     failed = len(found.seen.faults())
     rows = [

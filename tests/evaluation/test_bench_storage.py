@@ -33,7 +33,7 @@ TINY = Sizes(
     charges=2,
     erased=2,
     erased_events=70,
-    online_shoppers=2,
+    online_shoppers={storage.SQLITE: 2, storage.POSTGRESQL: 2},
     calm_s=0.5,
     single_s=0.1,
 )
