@@ -68,7 +68,7 @@ def reencrypt(
         # Whoever came during the pass may have brought a key that was made before it.
         while sum(rotation.renew(page, only_late=True) for page in shopper_pages(access)):
             step(rotation.done)
-        access.keys.data_keys.empty_log()
+        access.keys.data_keys.rebuild()
     return rotation.done
 
 

@@ -75,10 +75,12 @@ def delete_rows(connection: Connection, holder: str, names: Sequence[tuple[str, 
         connection.exec_driver_sql(_DELETE, [(holder, *name) for name in names])
 
 
-def delete_shopper(connection: Connection, holder: str, shopper: str) -> int:
-    """Delete all keys of a shopper and return how many there were; SQLite overwrites their bytes."""
+def delete_shopper(connection: Connection, holder: str, shopper: str) -> list[bytes]:
+    """Delete all keys of a shopper, whose bytes SQLite overwrites where they lie; return their wrapped forms."""
     own = (_key.holder == holder, _key.shopper == shopper)
-    return connection.execute(delete(data_keys).where(*own)).rowcount
+    wrapped = [bytes(one) for one in connection.execute(select(_key.wrapped).where(*own)).scalars()]
+    connection.execute(delete(data_keys).where(*own))
+    return wrapped
 
 
 def replace_wrapped(

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Engine
 from privacy import data_key_rows as stored
 from privacy.cipher import KEY_BYTES, aad_of
 from privacy.data_key_rows import GENERATION, WRAPPING, KeyRow
-from privacy.database import drop_deleted_bytes, reading, writing
+from privacy.database import drop_deleted_bytes, holds_any, reading, rebuild, writing
 from privacy.errors import DamagedDataKeys, DestructionIncomplete
 from privacy.key_wrapping import WrappingKeys
 from privacy.schema import RECORD_VERSION
@@ -37,6 +37,8 @@ KeyName = tuple[str, int]
 """A shopper and the id of one of its data keys."""
 
 _KEY_ID_BYTES: Final = 4
+_PIECE: Final = 16
+"""Bytes: whatever holds 31 bytes of a wrapped key in a row holds one of the pieces that it is cut into."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -124,6 +126,10 @@ class DataKeys:
         """Leave no copy of a dropped key in the log of the database; False while another process needs the log."""
         return drop_deleted_bytes(self._database())
 
+    def rebuild(self) -> bool:
+        """Leave no copy of any dropped key in the database and its log; False while another process needs them."""
+        return rebuild(self._database())
+
     def destroy(self, shopper: str) -> int:
         """Destroy all keys of a shopper, overwritten on disk, and return how many there were.
 
@@ -134,12 +140,21 @@ class DataKeys:
             destroyed = stored.delete_shopper(connection, self._holder, shopper)
         self._keys.drop_where(lambda name: name[0] == shopper)
         self._newest.drop([shopper])
-        if not self.empty_log():
+        if not (self.empty_log() and self._overwritten(destroyed)):
             raise DestructionIncomplete(
                 "a shopper's keys are destroyed, but the log of the keyring's database is in use by another reader; "
                 "destroy them again to empty it"
             )
-        return destroyed
+        return len(destroyed)
+
+    def _overwritten(self, wrapped: Sequence[bytes]) -> bool:
+        """Look for pieces of destroyed keys in the file, and write it anew where one lies in unused space.
+
+        Where there was no key, an earlier call may have been interrupted before it looked.
+        """
+        pieces = [one[first : first + _PIECE] for one in wrapped for first in range(0, len(one), _PIECE)]
+        clean = wrapped and not holds_any(self._database(), [one for one in pieces if len(one) == _PIECE])
+        return bool(clean) or self.rebuild()
 
     def newest_generation(self) -> int:
         """Return the generation that new keys have."""

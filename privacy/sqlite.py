@@ -1,9 +1,11 @@
 """How this project uses SQLite: durable, forgetful of deleted bytes, and patient with other writers."""
 
 import contextlib
+import mmap
 import os
 import sqlite3
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -51,6 +53,28 @@ def empty_log(connection: Any) -> bool:
     while not (emptied := _checkpoint(connection)) and time.monotonic() < deadline:
         time.sleep(0.02)
     return emptied
+
+
+def rebuild(connection: Any) -> bool:
+    """Write the database anew, so that its file holds its rows and nothing else, and empty the log; False if busy.
+
+    `secure_delete` overwrites a deleted row where it lay last. Where the row was moved within or between pages
+    before that, when others came or went, a copy may lie on in unused space until the page is filled.
+    """
+    try:
+        with contextlib.closing(connection.cursor()) as cursor:
+            cursor.execute("VACUUM")
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & _PRIMARY_CODE != sqlite3.SQLITE_BUSY:
+            raise
+        return False
+    return empty_log(connection)
+
+
+def holds_any(file: Path, values: Sequence[bytes]) -> bool:
+    """Tell whether any of these bytes lie anywhere in a database's file, as a row or in unused space."""
+    with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return any(content.find(value) >= 0 for value in values)
 
 
 def _checkpoint(connection: Any) -> bool:
