@@ -114,17 +114,10 @@ class DataKeys:
         return self._remember(made)
 
     def drop(self, old: Sequence[KeyName]) -> None:
-        """Destroy single keys, whose rows have been sealed anew; their bytes are overwritten.
-
-        The log of the database keeps a copy until `empty_log`, which costs more and lets others wait.
-        """
+        """Delete single keys, whose rows have been sealed anew; `rebuild` removes what is left of them on disk."""
         with writing(self._database()) as connection:
             stored.delete_rows(connection, self._holder, old)
         self._forget(old)
-
-    def empty_log(self) -> bool:
-        """Leave no copy of a dropped key in the log of the database; False while another process needs the log."""
-        return drop_deleted_bytes(self._database())
 
     def rebuild(self) -> bool:
         """Leave no copy of any dropped key in the database and its log; False while another process needs them."""
@@ -140,7 +133,7 @@ class DataKeys:
             destroyed = stored.delete_shopper(connection, self._holder, shopper)
         self._keys.drop_where(lambda name: name[0] == shopper)
         self._newest.drop([shopper])
-        if not (self.empty_log() and self._overwritten(destroyed)):
+        if not (drop_deleted_bytes(self._database()) and self._overwritten(destroyed)):
             raise DestructionIncomplete(
                 "a shopper's keys are destroyed, but the log of the keyring's database is in use by another reader; "
                 "destroy them again to empty it"
