@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, Self
 
+from sqlalchemy import select
+
 from client.errors import StoreUnavailable
 from client.events import Columns, Event
 from client.group_commit import GroupCommit
@@ -25,6 +27,7 @@ from client.store_reading import (
     read_pages,
 )
 from client.store_writing import store_batches
+from privacy import schema
 from privacy.database import open_engine, prepare
 from privacy.failpoints import Failpoint, no_failpoint
 from privacy.keyring import Keyring
@@ -139,6 +142,14 @@ class EventStore:
         """Return the pseudonyms of all shoppers with events, sorted."""
         with self.access.reading() as connection:
             return list_shoppers(connection, self.access.holder)
+
+    def knows(self, shopper: str) -> bool:
+        """Tell whether anything is kept under a pseudonym, be it a decision alone; nothing is opened for it."""
+        check_pseudonyms([shopper])
+        own = schema.shoppers.c
+        with self.access.reading() as connection:
+            found = select(own.shopper).where(own.holder == self.access.holder, own.shopper == shopper)
+            return connection.execute(found).one_or_none() is not None
 
     @property
     def quarantined(self) -> frozenset[str]:

@@ -58,7 +58,7 @@ class ShopperEvents:
             check_pseudonyms([shopper])
         except NotAPseudonym:
             return self._pseudonymiser.of(shopper)
-        return shopper if self._store.history(shopper) else self._pseudonymiser.of(shopper)
+        return shopper if self._store.knows(shopper) else self._pseudonymiser.of(shopper)
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from client.ranking import RankingClient
 from client.ranking_words import Impression, Interaction, Surface
 from client.store import EventStore
 from client.store_consent import Consents
+from client.store_retention import expire
 from fedrank.commands.rank import SurfaceName, read_history
 from fedrank.shopper_events import ShopperEvents
 from model.features import SURFACES
@@ -307,6 +308,19 @@ def test_an_id_that_looks_like_a_pseudonym_is_stored_under_a_pseudonym_all_the_s
     pseudonym = join.keys.pseudonymiser.of("plain id")
     assert join.events.record([feedback("e3", pseudonym)]) == 1
     assert len(join.events.history(pseudonym) or ()) == len(join.events.history("plain id") or ()) == 2
+
+
+def test_a_pseudonym_without_events_stands_for_itself_as_long_as_the_store_knows_it(join: Join) -> None:
+    """After retention has deleted every event, and before the first one: erasure by id reaches what comes then."""
+    pseudonym = join.keys.pseudonymiser.of("plain id")
+    assert join.events.record([feedback("e1", "plain id")]) == 1
+    assert expire(join.store.access, NOW + 1, pace=0).events == 1
+    assert join.events.record([feedback("e2", pseudonym)]) == 1
+    assert join.store.shoppers() == [pseudonym]
+    join.allow("decided only")
+    decided = join.keys.pseudonymiser.of("decided only")
+    assert join.events.record([feedback("e3", decided)]) == 1
+    assert join.store.shoppers() == sorted([pseudonym, decided])
 
 
 def test_without_consent_events_are_recorded_and_make_no_profile(join: Join) -> None:
