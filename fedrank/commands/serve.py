@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from fedrank.places import KeysOption, StoreOption
+
 Run = Annotated[Path, typer.Option(help="Run folder of `fedrank simulate`.", exists=True, file_okay=False)]
 Host = Annotated[str, typer.Option(help="Address to listen on; without TLS only this machine's.")]
 Port = Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one, which is printed.")]
@@ -37,8 +39,14 @@ def serve(
     version: Version = None,
     show_scores: ShowScores = False,
     insecure_any_interface: Insecure = False,
+    store: StoreOption = None,
+    keys: KeysOption = None,
 ) -> None:
-    """Answer rankings over gRPC. Prints `ready ADDRESS model VERSION`; SIGTERM or Ctrl-C stops it cleanly."""
+    """Answer rankings over gRPC. Prints `ready ADDRESS model VERSION`; SIGTERM or Ctrl-C stops it cleanly.
+
+    Shoppers' events are read from and written to the run's store/events.db with its keys/, unless --store and --keys
+    name others; neither is ever made.
+    """
     if (tls_cert is None) != (tls_key is None):
         raise typer.BadParameter("give both --tls-cert and --tls-key, or neither")
     from fedrank.endpoint import EndpointOptions, run_endpoint
@@ -47,6 +55,12 @@ def serve(
     tls = TlsFiles(certificate=tls_cert, key=tls_key) if tls_cert and tls_key else None
     config = EndpointConfig(host=host, port=port, tls=tls, insecure_any_interface=insecure_any_interface)
     options = EndpointOptions(
-        run=run, merchant_id=merchant, version=version, show_scores=show_scores, config=config
+        run=run,
+        store=store or str(run / "store" / "events.db"),
+        keys=keys or run / "keys",
+        merchant_id=merchant,
+        version=version,
+        show_scores=show_scores,
+        config=config,
     )
     run_endpoint(options, lambda address, model: print(f"ready {address} model {model}", flush=True))

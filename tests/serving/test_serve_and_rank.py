@@ -18,15 +18,21 @@ from client.consent import Purpose
 from client.errors import StoreUnavailable
 from client.events import Event
 from client.ranking import RankingClient
-from client.ranking_words import Impression, Interaction, Surface
+from client.ranking_words import Impression, Interaction, Question, Surface
 from client.store import EventStore
 from client.store_consent import Consents
 from client.store_retention import expire
 from fedrank.commands.rank import SurfaceName, read_history
+from fedrank.endpoint import EndpointOptions, run_endpoint
+from fedrank.exits import UNREACHABLE, exit_code
 from fedrank.shopper_events import ShopperEvents
 from model.features import SURFACES
+from privacy.database import migrate, opened
+from privacy.errors import DatabaseMissing, OlderSchema
 from privacy.keyring import Keyring
+from privacy.schema import REVISIONS
 from server.errors import FeedbackUnavailable, ProfileUnavailable
+from server.serving.endpoint import EndpointConfig
 from server.serving.query import Surface as ServedSurface
 from server.serving.stores import FeedbackEvent
 
@@ -190,11 +196,11 @@ def test_a_merchants_endpoint_uses_only_its_own_catalogue_and_shoppers(stocked: 
     ],
 )
 def test_an_endpoint_that_cannot_be_opened_says_why_and_never_says_ready(
-    run_folder: Path, arguments: list[str], words: str
+    stocked: Path, arguments: list[str], words: str
 ) -> None:
     """Nothing on standard output, a failing status, and the next step."""
     done = subprocess.run(
-        command("serve", "--run", str(run_folder), "--port", "0", *arguments),
+        command("serve", "--run", str(stocked), "--port", "0", *arguments),
         capture_output=True,
         text=True,
         timeout=60,
@@ -204,6 +210,47 @@ def test_an_endpoint_that_cannot_be_opened_says_why_and_never_says_ready(
     assert done.returncode != 0
     assert done.stdout == ""
     assert words in done.stderr
+
+
+def endpoint_options(run: Path, **changes: Any) -> EndpointOptions:
+    """The run folder's own store and keys on a free port, with changes."""
+    fields = {
+        "store": str(run / "store" / "events.db"),
+        "keys": run / "keys",
+        "config": EndpointConfig(port=0),
+    }
+    fields |= {"run": run, "merchant_id": None, "version": None, "show_scores": False, **changes}
+    return EndpointOptions(**fields)
+
+
+@pytest.mark.parametrize("lost", ["keys", "keys/kms.key", "keys/keys.db", "store/events.db", "store"])
+def test_an_endpoint_makes_neither_keys_nor_a_store(stocked: Path, tmp_path: Path, lost: str) -> None:
+    """What is missing is refused with exit code 5 and the next step, and is missing still."""
+    (stocked / lost).rename(stocked / "moved away")
+    with pytest.raises((StoreUnavailable, DatabaseMissing), match=r"check|restore") as refused:
+        run_endpoint(endpoint_options(stocked), lambda *_: None)
+    assert exit_code(refused.value) == UNREACHABLE
+    assert not (stocked / lost).exists()
+
+
+def test_an_endpoint_refuses_a_keyring_of_an_older_revision_before_it_listens(stocked: Path) -> None:
+    """And not at the first shopper whose key is needed."""
+    with opened(stocked / "keys" / "keys.db") as engine:
+        migrate(engine, REVISIONS[0])
+    with pytest.raises(OlderSchema):
+        run_endpoint(endpoint_options(stocked), lambda *_: None)
+
+
+def test_a_store_and_keys_elsewhere_are_served_when_they_are_named(stocked: Path, tmp_path: Path) -> None:
+    """The run folder gives the model and the catalogue alone."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for name in ("store", "keys"):
+        (stocked / name).rename(elsewhere / name)
+    named = ("--store", f"sqlite:///{elsewhere / 'store' / 'events.db'}", "--keys", str(elsewhere / "keys"))
+    with serving(stocked, *named) as (address, _), RankingClient(address, timeout=30) as client:
+        assert client.rank(Question(surface=Surface.HOME, shopper=SHOPPER)).profile_source == "stored"
+    assert not (stocked / "keys").exists()
 
 
 def test_asking_where_nobody_listens_fails_with_how_to_start_an_endpoint() -> None:
