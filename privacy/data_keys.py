@@ -8,6 +8,7 @@ time.
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from io import BytesIO
@@ -19,7 +20,7 @@ from privacy import data_key_rows as stored
 from privacy.cipher import KEY_BYTES, aad_of
 from privacy.data_key_rows import GENERATION, WRAPPING, KeyRow
 from privacy.database import drop_deleted_bytes, holds_any, reading, rebuild, writing
-from privacy.errors import DamagedDataKeys, DestructionIncomplete
+from privacy.errors import DamagedDataKeys
 from privacy.key_wrapping import WrappingKeys
 from privacy.schema import RECORD_VERSION
 from privacy.timed_cache import TimedCache
@@ -75,6 +76,7 @@ class DataKeys:
         self._wrapping = wrapping
         self._keys: TimedCache[KeyName, bytes] = TimedCache(CACHE_SECONDS, CACHED_KEYS, clock)
         self._newest: TimedCache[str, DataKey] = TimedCache(CACHE_SECONDS, CACHED_KEYS, clock)
+        self._destroyed: list[bytes] = []
 
     def newest(self, shoppers: Sequence[str]) -> dict[str, DataKey]:
         """Return the key for new rows of each shopper, made durably where a shopper has none.
@@ -124,30 +126,34 @@ class DataKeys:
         return rebuild(self._database())
 
     def destroy(self, shopper: str) -> int:
-        """Destroy all keys of a shopper, overwritten on disk, and return how many there were.
+        """Delete all keys of a shopper and return how many there were; `clean` removes what is left of them on disk.
 
-        Raises `DestructionIncomplete` if another process held the log of the database all the time; destroying
-        again completes it.
+        It waits for no reader, so that a transaction of another database may be held meanwhile.
         """
         with writing(self._database()) as connection:
             destroyed = stored.delete_shopper(connection, self._holder, shopper)
         self._keys.drop_where(lambda name: name[0] == shopper)
         self._newest.drop([shopper])
-        if not (drop_deleted_bytes(self._database()) and self._overwritten(destroyed)):
-            raise DestructionIncomplete(
-                "a shopper's keys are destroyed, but the log of the keyring's database is in use by another reader; "
-                "destroy them again to empty it"
-            )
+        self._destroyed += destroyed
         return len(destroyed)
 
-    def _overwritten(self, wrapped: Sequence[bytes]) -> bool:
-        """Look for pieces of destroyed keys in the file, and write it anew where one lies in unused space.
+    def clean(self) -> bool:
+        """Leave no copy of a destroyed key in the database and its log; False while another process reads them.
 
-        Where there was no key, an earlier call may have been interrupted before it looked.
+        Pieces of the keys that were destroyed here are looked for, and the database is written anew where one lies
+        in unused space. Where none was, an earlier call may have been interrupted before it looked.
         """
-        pieces = [one[first : first + _PIECE] for one in wrapped for first in range(0, len(one), _PIECE)]
-        clean = wrapped and not holds_any(self._database(), [one for one in pieces if len(one) == _PIECE])
-        return bool(clean) or self.rebuild()
+        destroyed = tuple(self._destroyed)
+        pieces = [one[first : first + _PIECE] for one in destroyed for first in range(0, len(one), _PIECE)]
+        whole = [one for one in pieces if len(one) == _PIECE]
+        if not drop_deleted_bytes(self._database()):
+            return False
+        if (not whole or holds_any(self._database(), whole)) and not self.rebuild():
+            return False
+        for one in destroyed:
+            with suppress(ValueError):  # another thread has cleaned, too
+                self._destroyed.remove(one)
+        return True
 
     def newest_generation(self) -> int:
         """Return the generation that new keys have."""

@@ -191,7 +191,8 @@ def drop_deleted_bytes(engine: Engine) -> bool:
         return True
     connection = engine.raw_connection()
     try:
-        return sqlite.empty_log(connection)
+        with translated(engine, shown(engine.url)):
+            return sqlite.empty_log(connection)
     finally:
         connection.close()
 
@@ -210,8 +211,13 @@ def rebuild(engine: Engine) -> bool:
 
 
 def holds_any(engine: Engine, values: Sequence[bytes]) -> bool:
-    """Tell whether the file of an SQLite database holds any of these bytes, as a row or in unused space."""
-    return sqlite.holds_any(Path(str(engine.url.database)), values)
+    """Tell whether the pages of an SQLite database hold any of these bytes, as a row or in unused space."""
+    connection = engine.raw_connection()
+    try:
+        with translated(engine, shown(engine.url)):
+            return sqlite.holds_any(connection, values)
+    finally:
+        connection.close()
 
 
 def vacuum(engine: Engine, tables: Sequence[str]) -> tuple[str, ...]:

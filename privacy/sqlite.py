@@ -1,7 +1,6 @@
 """How this project uses SQLite: durable, forgetful of deleted bytes, and patient with other writers."""
 
 import contextlib
-import mmap
 import os
 import sqlite3
 import time
@@ -21,10 +20,13 @@ _PRAGMAS: Final = ("synchronous=FULL", "secure_delete=ON", "temp_store=MEMORY")
 
 def ensure_file(file: Path, *, create: bool) -> None:
     """Make sure that a database file exists; a new one is empty and of mode 0600, as its logs will be."""
+    # A file that is there is never opened here: closing it again would drop the locks that SQLite holds on it
+    # for this whole process, and another process could then remove the log under it.
     try:
-        if create and file.parent.is_dir():
-            os.close(os.open(file, os.O_CREAT | os.O_RDONLY, 0o600))
-        elif not file.is_file():
+        if create and file.parent.is_dir() and not file.exists():
+            with contextlib.suppress(FileExistsError):
+                os.close(os.open(file, os.O_CREAT | os.O_EXCL, 0o600))
+        if not file.is_file():
             raise DatabaseMissing(
                 f"there is no database file {file}; check the path, or create its folder first"
             )
@@ -48,7 +50,6 @@ def prepare_connection(connection: Any, _record: Any) -> None:
 
 def empty_log(connection: Any) -> bool:
     """Move the write-ahead log into the database and cut it to nothing; False while a reader needs it."""
-    # Beside another checkpoint this fails without waiting, so it is repeated; for readers it has waited itself.
     deadline = time.monotonic() + BUSY_SECONDS
     while not (emptied := _checkpoint(connection)) and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -71,19 +72,26 @@ def rebuild(connection: Any) -> bool:
     return empty_log(connection)
 
 
-def holds_any(file: Path, values: Sequence[bytes]) -> bool:
-    """Tell whether any of these bytes lie anywhere in a database's file, as a row or in unused space."""
-    with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return any(content.find(value) >= 0 for value in values)
+def holds_any(connection: Any, values: Sequence[bytes]) -> bool:
+    """Tell whether any of these bytes lie anywhere in the pages of a database, as a row or in unused space."""
+    # Read through SQLite: opening its file here and closing it would drop this process's locks on it.
+    content = connection.driver_connection.serialize()
+    return any(value in content for value in values)
 
 
 def _checkpoint(connection: Any) -> bool:
-    try:
-        with contextlib.closing(connection.cursor()) as cursor:
+    # Without waiting: SQLite would keep all writers out while it waits for a reader.
+    with contextlib.closing(connection.cursor()) as cursor:
+        cursor.execute("PRAGMA busy_timeout=0")
+        try:
             cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             busy, _, _ = cursor.fetchone()
-    except sqlite3.OperationalError:
-        return False
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & _PRIMARY_CODE not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                raise
+            return False
+        finally:
+            cursor.execute(f"PRAGMA busy_timeout={1000 * BUSY_SECONDS:.0f}")
     return bool(busy == 0)
 
 
