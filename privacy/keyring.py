@@ -12,18 +12,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final, Self
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, Select, select
 
 from privacy.anchor import Anchor
 from privacy.cipher import sub_key
 from privacy.data_keys import DataKeys
-from privacy.database import open_engine, prepare
+from privacy.database import open_engine, opened, prepare, reading
 from privacy.errors import KeyringError
 from privacy.holder_keys import HolderKeys
 from privacy.key_files import locked, open_folder
 from privacy.key_wrapping import WrappingKeys
 from privacy.kms import KEY_FILE_NAME, Kms, Unlock, unlock_from
 from privacy.kms_opening import create_kms, open_kms
+from privacy.schema import data_keys, ledger_heads, meta
 from privacy.secret_files import HOLDER_FILES, LEDGER_FILE, SecretFile, Secrets, holders_in
 
 DATABASE_NAME: Final = "keys.db"
@@ -67,9 +68,9 @@ class Keyring:
         unlock = unlock_from(os.environ) if unlock is None else unlock
         if create and _is_fresh(path):
             # The database comes first: where there is a key-encryption key, it has been there.
-            engine = open_engine(path / DATABASE_NAME)
-            prepare(engine)
-            engine.dispose()
+            with opened(path / DATABASE_NAME, create=True) as engine:
+                prepare(engine)
+                _refuse_remains(engine, path)
             return cls(path, create_kms(path, unlock), clock=clock)
         return cls(path, open_kms(path, unlock), create=create, clock=clock)
 
@@ -124,6 +125,7 @@ class Keyring:
         if found is None and self._create:
             # Under the lock no rotation can destroy the version that wraps the new file.
             with locked(self.folder / FILES_LOCK):
+                self._refuse_lost(file)
                 file.create(self.kms, Secrets.fresh(numbers))
             found = file.load(self.kms)
         if found is None:
@@ -131,6 +133,36 @@ class Keyring:
                 f"the keyring {self.folder} has no keys of {file.kind} {file.owner!r}; check the name and the folder"
             )
         return found
+
+    def _refuse_lost(self, file: SecretFile) -> None:
+        if not file.path.exists() and _finds(self.engine, _trace_of(file)):
+            raise KeyringError(_lost(file.path))
+
+
+def _refuse_remains(engine: Engine, folder: Path) -> None:
+    remains = any(_finds(engine, select(table)) for table in (data_keys, ledger_heads, meta))
+    # Another process may have made the keyring meanwhile, and its rows come after its key files.
+    if remains and _is_fresh(folder):
+        raise KeyringError(_lost(folder / KEY_FILE_NAME))
+
+
+def _trace_of(file: SecretFile) -> Select[tuple[object, ...]]:
+    """Return what finds the rows that only an owner with secrets has."""
+    if file.path.name == LEDGER_FILE:
+        return select(ledger_heads)
+    return select(data_keys).where(data_keys.c.holder == file.owner)
+
+
+def _finds(engine: Engine, query: Select[tuple[object, ...]]) -> bool:
+    with reading(engine) as connection:
+        return connection.execute(query.limit(1)).first() is not None
+
+
+def _lost(path: Path) -> str:
+    return (
+        f"the key file {path} is lost: {path.with_name(DATABASE_NAME)} was written with it, and a new one would make "
+        "every shopper a stranger whose budget is unspent; restore the whole keyring from one backup"
+    )
 
 
 def _is_fresh(folder: Path) -> bool:

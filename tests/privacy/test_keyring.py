@@ -4,10 +4,12 @@ import errno
 import json
 import multiprocessing
 import stat
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from privacy.anchor import LedgerHead
 from privacy.errors import KeyringError, PrivacyError
 from privacy.keyring import DATABASE_NAME, FILES_LOCK, Keyring
 from privacy.kms import KEY_FILE_NAME
@@ -76,7 +78,8 @@ def test_a_check_is_passed_by_the_keys_that_made_it_and_by_no_others(tmp_path: P
 def test_keys_lie_in_private_files_and_holder_keys_only_wrapped(tmp_path: Path) -> None:
     """Folder 0700, files 0600, no other file left behind, no name of a holder in a file's name."""
     folder = tmp_path / "keys"
-    Keyring.open(folder).holder("../shop 1/ü")
+    with closing(Keyring.open(folder)) as keyring:
+        keyring.holder("../shop 1/ü")
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     files = sorted(folder.iterdir())
     assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
@@ -168,6 +171,24 @@ def test_a_lost_database_of_keys_is_not_replaced_by_an_empty_one(tmp_path: Path)
     with pytest.raises(KeyringError, match="restore the whole keyring"):
         Keyring.open(folder).holder("shop-1").data_keys.newest(["0" * 32])
     assert not (folder / DATABASE_NAME).exists()
+
+
+@pytest.mark.parametrize("lost", ["holder-*.json", "ledger.json", "kms.key *.json"])
+def test_lost_key_files_are_not_replaced_where_the_database_of_keys_knows_them(
+    tmp_path: Path, lost: str
+) -> None:
+    """New secrets would give every shopper a new pseudonym, and so spent budget back; nothing is made."""
+    folder = tmp_path / "keys"
+    with closing(Keyring.open(folder)) as keyring:
+        keyring.holder("shop-1").data_keys.newest(["0" * 32])
+        keyring.anchor.remember(LedgerHead(ledger="a" * 32, releases=1, head=bytes(32)))
+    gone = [file for pattern in lost.split() for file in folder.glob(pattern)]
+    for file in gone:
+        file.unlink()
+    with pytest.raises(KeyringError, match=r"is lost.*restore the whole keyring"):
+        _ = [(keyring := Keyring.open(folder)).holder("shop-1"), keyring.anchor]
+    assert gone
+    assert not any(file.exists() for file in gone)
 
 
 def test_the_holders_of_a_keyring_are_known_by_name(tmp_path: Path) -> None:
