@@ -32,6 +32,7 @@ FAMILIES: tuple[tuple[str, str, int], ...] = (
     ("privacy.errors", "KmsUnavailable", UNREACHABLE),
     ("privacy.errors", "KeyringError", DATA),
     ("privacy.errors", "DecryptionError", DATA),
+    ("privacy.pseudonyms", "NotAnId", USAGE),
     ("privacy.errors", "PrivacyError", BUDGET),
 )
 """(module, class, exit code), the special before the general."""

@@ -20,6 +20,10 @@ class NotAPseudonym(PrivacyError):
     """A value that should be a pseudonym is not one, so it might be a shopper's own id."""
 
 
+class NotAnId(PrivacyError, ValueError):
+    """A value that should be a shopper's id is not text that can be written as UTF-8."""
+
+
 class Pseudonymiser:
     """Turns the ids of one holder's shoppers into pseudonyms; the same id always gives the same pseudonym."""
 
@@ -32,8 +36,12 @@ class Pseudonymiser:
         self._key = key
 
     def of(self, shopper_id: str) -> str:
-        """Return the pseudonym of one shopper: 32 lower-case hexadecimal characters."""
-        return hmac.digest(self._key, shopper_id.encode(), "sha256").hex()[:PSEUDONYM_HEX_CHARACTERS]
+        """Return the pseudonym of one shopper: 32 lower-case hexadecimal characters; `NotAnId` if it is no text."""
+        try:
+            text = shopper_id.encode()
+        except UnicodeEncodeError:
+            raise NotAnId("a shopper's id cannot be written as UTF-8; give it as text") from None
+        return hmac.digest(self._key, text, "sha256").hex()[:PSEUDONYM_HEX_CHARACTERS]
 
 
 def check_pseudonyms(values: Iterable[str]) -> None:

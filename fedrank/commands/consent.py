@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fedrank.places import HolderOption, KeysOption, Places, RunOption, StoreOption, holders_of, places
+from fedrank.shopper_ids import ids_given
 
 if TYPE_CHECKING:
     from client.consent import Decision
@@ -72,7 +72,7 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
     """Show what a shopper allows at every holder, and when that was decided."""
-    (name,) = _ids(shopper)[:1]
+    (name,) = ids_given(shopper)[:1]
     histories = dict(_at_holders(places(run, store, keys), holder, lambda events: _history(events, name)))
     if as_json:
         typer.echo(
@@ -99,7 +99,7 @@ def _record(
 ) -> None:
     from client.consent import Purpose
 
-    names, wanted = _ids(shopper), [Purpose(purpose) for purpose in purposes]
+    names, wanted = ids_given(shopper), [Purpose(purpose) for purpose in purposes]
 
     def record(events: EventStore) -> int:
         from client.store_consent import Consents
@@ -135,13 +135,6 @@ def _at_holders(
             with found.event_store(keyring, one) as events:
                 done.append((one, act(events)))
         return done
-
-
-def _ids(shopper: str) -> list[str]:
-    names = [line.rstrip("\n") for line in sys.stdin] if shopper == "-" else [shopper]
-    if not all(names) or not names:
-        raise typer.BadParameter("a shopper's id is empty", param_hint="ID")
-    return names
 
 
 def _as_json(decision: Decision) -> dict[str, Any]:

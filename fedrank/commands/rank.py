@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from fedrank.shopper_ids import text_given
+
 if TYPE_CHECKING:
     from client.ranking_words import HistoryEvent, Ranking
 
@@ -52,10 +54,10 @@ def rank(
     question = Question(
         surface=Surface(surface),
         k=k,
-        shopper=shopper,
-        history=None if history is None else read_history(history),
-        query=query,
-        item_id=item,
+        shopper=None if shopper is None else text_given(shopper, "--shopper"),
+        history=None if history is None else read_history(text_given(history, "--history")),
+        query=text_given(query, "--query"),
+        item_id=text_given(item, "--item"),
     )
     with RankingClient(address, tls_ca=_read(tls_ca), timeout=timeout) as client:
         ranking = client.rank(question)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
+from fedrank.exits import UNREACHABLE
 from fedrank.places import (
     HolderOption,
     KeysOption,
@@ -20,6 +22,7 @@ from fedrank.places import (
     holders_of,
     places,
 )
+from fedrank.shopper_ids import id_given
 
 if TYPE_CHECKING:
     from privacy.keyring import Keyring
@@ -29,11 +32,16 @@ app = typer.Typer(
 )
 
 DEFAULT_DELTA = 1e-6
+LOG_IN_USE = (
+    "fedrank: the shopper is erased, but another process reads a database, whose log could not be emptied; "
+    "erase again, with another receipt, when it has ended"
+)
 
 ShopperId = Annotated[
     str,
     typer.Argument(
-        metavar="ID", help="The shopper's id; `-` reads it from standard input, out of sight of others."
+        metavar="ID",
+        help="The shopper's id; `-` reads it from standard input (to its end), out of sight of others.",
     ),
 ]
 Receipt = Annotated[Path, typer.Option(help="New file for the signed receipts.")]
@@ -56,14 +64,15 @@ def export(
     out: Out = None,
 ) -> None:
     """Write everything that is held about a shopper as one JSON object: events, consents, spent budget."""
-    found, name = places(run, store, keys, ledger), shopper_named(shopper)
+    found, name = places(run, store, keys, ledger), id_given(shopper)
     with found.keyring() as keyring:
         copies = _copies(found, keyring, name, holder, delta)
     text = json.dumps({"format": "fedrank subject export", "version": 1, "holders": copies}, indent=2)
     if out is None:
         typer.echo(text)
     else:
-        _write_new(out, text)
+        with _new_file(out, "--out") as file:
+            file.write(text + "\n")
         typer.echo(f"Wrote {out}", err=True)
 
 
@@ -84,21 +93,24 @@ def erase(
     """
     from client.receipts import erase_with_receipt
 
-    found, name = places(run, store, keys), shopper_named(shopper)
-    _refuse_existing(receipt, "--receipt")
-    if not yes:
-        typer.confirm("Erase everything of this shopper? This cannot be undone", abort=True, err=True)
+    found, name = places(run, store, keys), id_given(shopper)
     receipts = []
-    with found.keyring() as keyring:
+    with found.keyring() as keyring, _new_file(receipt, "--receipt") as file:
+        wanted = holders_of(keyring, holder)
+        if not yes:
+            typer.confirm("Erase everything of this shopper? This cannot be undone", abort=True, err=True)
         try:
-            for one in holders_of(keyring, holder):
+            for one in wanted:
                 with found.event_store(keyring, one) as events:
                     receipts.append(erase_with_receipt(events, name))
         finally:
             # What was erased before an error has its receipt too.
             if receipts:
-                _write_new(receipt, json.dumps(receipts, indent=2))
+                file.write(json.dumps(receipts, indent=2) + "\n")
     typer.echo(_told(receipts))
+    if not all(one["verified"]["log_emptied"] for one in receipts):
+        typer.echo(LOG_IN_USE, err=True)
+        raise typer.Exit(UNREACHABLE)
 
 
 @app.command()
@@ -108,31 +120,18 @@ def verify(
     keys: KeysOption = None,
 ) -> None:
     """Check that receipts are whole; with the keyring (--run or --keys) also that its holders signed them."""
-    from client.receipts import InvalidReceipt, check_receipt
+    from client.receipts import check_receipt
 
-    try:
-        receipts = json.loads(receipt.read_bytes())
-    except (OSError, ValueError):
-        raise InvalidReceipt(f"{receipt} cannot be read as JSON; give the file of --receipt") from None
-    if not isinstance(receipts, list) or not all(isinstance(one, dict) for one in receipts) or not receipts:
-        raise InvalidReceipt(f"{receipt} holds no list of receipts; give the file of --receipt")
+    receipts = _read_receipts(receipt)
     own = _public_keys(run, keys, receipts)
     for one in receipts:
-        check_receipt(one, own.get(str(one.get("holder"))))
+        check_receipt(one, own.get(one["holder"]))
         known = (
             "this keyring's key"
             if own
             else f"key {one['public_key']}; compare it with what the holder publishes"
         )
         typer.echo(f"valid: {one['holder']}, {one['time']}, signed by {known}")
-
-
-def shopper_named(shopper: str) -> str:
-    """Return the shopper's id from the command line or standard input; `typer.BadParameter` if it is empty."""
-    name = sys.stdin.readline().rstrip("\n") if shopper == "-" else shopper
-    if not name:
-        raise typer.BadParameter("the shopper's id is empty", param_hint="ID")
-    return name
 
 
 def _copies(
@@ -155,12 +154,32 @@ def _copies(
     return copies
 
 
+def _read_receipts(file: Path) -> list[dict[str, Any]]:
+    from client.receipts import InvalidReceipt
+
+    try:
+        receipts = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        raise InvalidReceipt(f"{file} cannot be read as JSON; give the file of --receipt") from None
+    if not isinstance(receipts, list) or not receipts or not all(map(_looks_like_one, receipts)):
+        raise InvalidReceipt(f"{file} holds no list of receipts; give the file of --receipt")
+    return receipts
+
+
+def _looks_like_one(receipt: object) -> bool:
+    """Tell whether what is printed of a receipt is there and can be printed."""
+    texts = (
+        [receipt.get(name) for name in ("holder", "time", "public_key")] if isinstance(receipt, dict) else []
+    )
+    return bool(texts) and all(isinstance(text, str) and text.isprintable() for text in texts)
+
+
 def _public_keys(run: Path | None, keys: Path | None, receipts: list[dict[str, Any]]) -> dict[str, bytes]:
     """Return the keyring's own public key for each holder that the receipts name, if a keyring was named."""
     if run is None and keys is None:
         return {}
     with places(run, keys=keys).keyring() as keyring:
-        named = [holders_of(keyring, str(one.get("holder")))[0] for one in receipts]
+        named = [holders_of(keyring, one["holder"])[0] for one in receipts]
         return {name: keyring.holder(name).signer.public_key for name in named}
 
 
@@ -177,17 +196,24 @@ def _told(receipts: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _refuse_existing(file: Path, option: str) -> None:
-    if file.exists() or not file.absolute().parent.is_dir():
-        reason = "is there already" if file.exists() else "lies in no folder that exists"
-        raise typer.BadParameter(f"{file} {reason}; name a new file", param_hint=option)
+@contextmanager
+def _new_file(file: Path, option: str) -> Iterator[TextIO]:
+    """Make a file that only its owner may read, never over another; it goes again if nothing is written.
 
-
-def _write_new(file: Path, text: str) -> None:
-    """Write a file that only its owner may read, and never over another."""
-    _refuse_existing(file, "--out")
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    Raises `typer.BadParameter` if it cannot be made.
+    """
+    try:
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        raise typer.BadParameter(
+            f"{file} cannot be made ({error.strerror}); name a new file in a folder that is there",
+            param_hint=option,
+        ) from None
     with os.fdopen(descriptor, "w", encoding="utf-8") as written:
-        written.write(text + "\n")
-        written.flush()
-        os.fsync(descriptor)
+        try:
+            yield written
+        finally:
+            written.flush()
+            os.fsync(descriptor)
+            if not written.tell():
+                file.unlink()

@@ -18,6 +18,7 @@ from client.store import EventStore
 from client.store_consent import Consents
 from fedrank.exits import DATA, UNREACHABLE, USAGE
 from privacy.keyring import Keyring
+from privacy.pseudonyms import NotAnId, Pseudonymiser
 
 Fedrank = Callable[..., subprocess.CompletedProcess[str]]
 ID = "canary-anna-77"
@@ -107,6 +108,58 @@ def test_a_receipt_is_never_written_over_another_file(fedrank: Fedrank, run: Pat
     assert done.returncode == USAGE
     assert "name a new file" in one_line(done)
     assert json.loads(fedrank("subject", "export", ID, "--run", str(run)).stdout)["holders"][0]["events"]
+
+
+@pytest.mark.parametrize("place", ["{run}/no/receipt.json", "{run}/dangling"])
+def test_nothing_is_erased_where_no_receipt_can_be_made(fedrank: Fedrank, run: Path, place: str) -> None:
+    """A folder that is not there, or a link to nowhere: the file is made before anything is destroyed."""
+    (run / "dangling").symlink_to(run / "nowhere")
+    done = fedrank("subject", "erase", ID, "--run", str(run), "--yes", "--receipt", place.format(run=run))
+    assert done.returncode == USAGE
+    assert "name a new file" in one_line(done)
+    assert json.loads(fedrank("subject", "export", ID, "--run", str(run)).stdout)["holders"][0]["events"]
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000 + "]" * 100_000, "[{}]", '[{"holder": "\\ud800", "time": "t", "public_key": ""}]']
+)
+def test_what_is_no_receipt_is_refused_in_one_line(fedrank: Fedrank, run: Path, text: str) -> None:
+    """Also lists that are too deep to read, and receipts that lack what would be printed of them."""
+    (run / "receipt.json").write_text(text)
+    done = fedrank("subject", "verify", str(run / "receipt.json"))
+    assert (done.returncode, done.stderr.count("\n")) == (DATA, 1), done.stderr
+
+
+def test_an_id_on_standard_input_is_one_line_however_it_ends(
+    fedrank: Fedrank, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of Windows names the same shopper; of two lines none is taken for the id."""
+    words = ("subject", "export", "-", "--run", str(run))
+    monkeypatch.setattr("sys.stdin", io.StringIO(ID + "\r\n"))
+    assert json.loads(fedrank(*words).stdout)["holders"][0]["events"]
+    monkeypatch.setattr("sys.stdin", io.StringIO(ID + "\nother\n"))
+    refused = fedrank(*words)
+    assert (refused.returncode, ID in refused.stderr) == (USAGE, False)
+    assert "2 lines" in one_line(refused)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("subject", "export", "\udcff", "--run", "{run}"),
+        ("consent", "show", "\udcff", "--run", "{run}"),
+        ("rank", "--shopper", "\udcff"),
+    ],
+)
+def test_an_id_of_bytes_that_are_no_text_is_refused(
+    fedrank: Fedrank, run: Path, words: tuple[str, ...]
+) -> None:
+    """As the shell gives it: one clear refusal, no stack trace."""
+    done = fedrank(*(word.format(run=run) for word in words))
+    assert done.returncode == USAGE
+    assert "UTF-8" in one_line(done)
+    with pytest.raises(NotAnId, match="UTF-8"):
+        Pseudonymiser(bytes(32)).of("\udcff")
 
 
 def test_consent_is_granted_to_one_holder_and_withdrawn_everywhere(fedrank: Fedrank, run: Path) -> None:
