@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from privacy.cipher import TOKEN_OVERHEAD
@@ -124,6 +124,7 @@ def test_a_damaged_or_moved_key_is_missing_and_never_replaced(
     assert sql(folder, "SELECT count(*) FROM data_keys") == [(4,)]
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.integers(0, 8 * _TOKEN_BYTES - 1))
 def test_no_flipped_bit_of_a_wrapped_key_is_believed(
     tmp_path_factory: pytest.TempPathFactory, bit: int

@@ -189,7 +189,7 @@ def test_any_history_of_charges_crashes_and_restores_agrees_with_the_model(
     run_state_machine_as_test(
         Here,
         settings=settings(
-            max_examples=25,
+            max_examples=10,
             stateful_step_count=20,
             deadline=None,
             suppress_health_check=list(HealthCheck),
