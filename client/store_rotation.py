@@ -12,8 +12,9 @@ Page by page of shoppers:
 
 The lock is held for a few milliseconds at a time, with pauses between (`client.store_rhythm`). A killed rotation
 goes on where it was: what is left to do stands in the keyring (whose newest key is of an older generation, who has
-several keys) and in the headers of the rows. A row that does not open stays as it is and keeps its key, since a
-backup may still repair it. Keys of shoppers whom this database does not know are left alone.
+several keys) and in the headers of the rows. A row that does not open stays as it is, since a backup may still repair
+it, and its shopper keeps all older keys: nobody has vouched for the key that its header names. Keys of shoppers whom
+this database does not know are left alone.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -35,6 +36,7 @@ from client.store_rotation_rows import (
     shopper_pages,
 )
 from privacy.data_keys import DataKey
+from privacy.database import drop_deleted_bytes
 from privacy.errors import DecryptionError
 
 
@@ -42,7 +44,8 @@ from privacy.errors import DecryptionError
 class Reencrypted:
     """What a rotation did so far: shoppers with a new key, rows sealed again, keys destroyed.
 
-    `unreadable` rows did not open; they stay as they are, and so do their keys.
+    `unreadable` rows did not open; they stay as they are, and so do the older keys of their shoppers. Until
+    `old_copies_gone`, copies of old rows or keys may lie in a log that another process reads: rotate again.
     """
 
     generation: int
@@ -50,6 +53,7 @@ class Reencrypted:
     rows: int = 0
     keys_destroyed: int = 0
     unreadable: int = 0
+    old_copies_gone: bool = False
 
 
 def reencrypt(
@@ -68,7 +72,8 @@ def reencrypt(
         # Whoever came during the pass may have brought a key that was made before it.
         while sum(rotation.renew(page, only_late=True) for page in shopper_pages(access)):
             step(rotation.done)
-        access.keys.data_keys.rebuild()
+        cleaned = [access.keys.data_keys.rebuild(), drop_deleted_bytes(access.engine)]
+        rotation.done.old_copies_gone = all(cleaned)
     return rotation.done
 
 
@@ -92,9 +97,9 @@ class _Rotation:
         if not wanted:
             return False
         using, older = self._use_new_keys(wanted)
-        kept = {pair for table in SEALED_TABLES for pair in self._seal_again(table, using)}
+        kept = {shopper for table in SEALED_TABLES for shopper in self._seal_again(table, using)}
         self._access.failpoint("rotate: rows sealed")
-        destroyed = [pair for pair in older if pair[0] in using and pair not in kept]
+        destroyed = [pair for pair in older if pair[0] in using and pair[0] not in kept]
         self._data_keys.drop(destroyed)
         self._access.failpoint("rotate: old keys destroyed")
         self.done.shoppers += len(using)
@@ -128,12 +133,12 @@ class _Rotation:
         }
         return using | self._data_keys.make(sorted(held.keys() - using), self.done.generation)
 
-    def _seal_again(self, table: Table, using: dict[str, DataKey]) -> set[Pair]:
-        """Bring rows of shoppers under the keys in use; return the older keys of rows that do not open.
+    def _seal_again(self, table: Table, using: dict[str, DataKey]) -> set[str]:
+        """Bring rows of shoppers under the keys in use; return who has older rows that do not open.
 
         Shoppers who are gone or use another key by now leave `using`: somebody else looks after them.
         """
-        kept, after, broken_before = set[Pair](), ("", -1), set[SealedRow]()
+        kept, after, broken_before = set[str](), ("", -1), set[SealedRow]()
         while using and (rows := fetch_sealed(self._access, table, sorted(using), after)):
             older = [row for row in rows if row.key_pair[1] != using[row.shopper].key_id]
             fresh = self._sealed_again(table, older, using)
@@ -145,7 +150,7 @@ class _Rotation:
             # Where something changed meanwhile, or a key was gone, the page is looked at once more.
             if replaced == len(fresh) and broken <= broken_before:
                 after = (rows[-1].shopper, rows[-1].number)
-                kept |= {row.key_pair for row in broken}
+                kept |= {row.shopper for row in broken}
                 self.done.unreadable += len(broken)
             broken_before = broken
         return kept

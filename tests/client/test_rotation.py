@@ -17,7 +17,7 @@ from client.store import EventStore
 from client.store_consent import Consents
 from client.store_envelopes import key_id_of
 from client.store_rotation import reencrypt
-from privacy.database import reading, writing
+from privacy.database import open_engine, reading, writing
 from privacy.failpoints import FAILPOINTS, Failpoint, no_failpoint
 from privacy.keyring import Keyring
 from privacy.schema import consents, data_keys, events
@@ -144,6 +144,22 @@ def test_old_keys_are_nowhere_in_the_keyrings_files(store: EventStore, tmp_path:
     assert found() == 0
 
 
+@pytest.mark.parametrize("read", ["test.db", "keys/keys.db"])
+def test_a_rotation_says_whether_old_copies_are_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: str
+) -> None:
+    """While somebody reads an older state of a database, its log cannot be emptied; a later rotation does it."""
+    monkeypatch.setattr("privacy.sqlite.BUSY_SECONDS", 0.1)
+    with _open(f"sqlite:///{tmp_path / 'test.db'}", tmp_path) as store:
+        store.append([_event(_ANNA, 1)])
+        engine = open_engine(tmp_path / read, create=False)
+        with reading(engine) as connection:
+            connection.execute(select(events)).all()
+            assert not reencrypt(store.access, pace=0).old_copies_gone
+        engine.dispose()
+        assert reencrypt(store.access, pace=0).old_copies_gone
+
+
 def test_an_event_that_comes_between_is_kept(store: EventStore, open_store: Open) -> None:
     """At every point of a rotation another process appends to a shopper of the page and to a new one."""
     other, number = open_store(), iter(range(3, 10_000))
@@ -195,12 +211,15 @@ def test_a_shopper_who_was_erased_and_came_back_is_left_to_itself(
     assert store.quarantined == frozenset()
 
 
-def test_a_damaged_row_keeps_its_key_and_everything_else_is_rotated(store: EventStore) -> None:
-    """A backup may still repair it: put back as it was, it opens, and the next rotation takes it along."""
+@pytest.mark.parametrize("place", [0, 4, -1], ids=["version", "key id", "body"])
+def test_a_damaged_row_keeps_its_key_and_everything_else_is_rotated(store: EventStore, place: int) -> None:
+    """In body or header; a backup may still repair it: put back it opens, and the next rotation takes it along."""
     own = (events.c.shopper == _ANNA, events.c.number == 1)
     with writing(store.access.engine) as connection:
         good = bytes(connection.execute(select(events.c.sealed).where(*own)).scalar_one())
-        connection.execute(events.update().where(*own).values(sealed=good[:-1] + bytes([good[-1] ^ 1])))
+        damaged = bytearray(good)
+        damaged[place] ^= 1
+        connection.execute(events.update().where(*own).values(sealed=bytes(damaged)))
     done = reencrypt(store.access, pace=0)
     assert (done.unreadable, done.rows, done.keys_destroyed) == (1, 179, 59)
     assert _times(store, _ANNA) == [1]
