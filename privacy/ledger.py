@@ -23,9 +23,8 @@ from privacy.errors import LedgerError, UnknownCharge
 from privacy.failpoints import Failpoint, no_failpoint
 from privacy.keyring import Keyring
 from privacy.ledger_accounts import accounts_of, charge_accounts
-from privacy.ledger_audit import check_sums
 from privacy.ledger_chain import Chain
-from privacy.ledger_opening import catch_up, open_ledger
+from privacy.ledger_opening import catch_up, checked, open_ledger
 from privacy.ledger_quotas import charge_quota, read_quotas, refuse_beyond_quota, remove_quota, write_quota
 from privacy.ledger_records import (
     Charge,
@@ -80,8 +79,8 @@ class Ledger:
     ) -> Self:
         """Open the ledger at a database URL or SQLite path with the keyring that goes with it.
 
-        A new one is made if absent and `create`, but only for a keyring that remembers none. A ledger that is
-        ahead of the keyring (a crash came between both) is checked along its chain and remembered.
+        A new one is made if absent and `create`, but only for a keyring that remembers none. The whole
+        ledger is checked, and one that is ahead of the keyring (a crash came between both) is remembered.
 
         Raises `LedgerRolledBack` if it is older than the keyring remembers or gone, `ForeignLedger` if another
         keyring made it, `LedgerDamaged`, `DatabaseMissing`, `NewerSchema`, or `DatabaseError` with the reason.
@@ -174,13 +173,7 @@ class Ledger:
 
         Raises `LedgerDamaged` naming the position or the holder, `LedgerRolledBack` as `open` does.
         """
-        remembered = self._anchor.remembered()
-        with reading(self._engine) as connection:
-            _one_at_a_time(connection)
-            self._chain.refuse_older(connection, remembered)
-            newest = self._chain.verified(connection, self._chain.start)
-            check_sums(connection)
-        return newest.releases
+        return checked(self._engine, self._anchor, self._chain).releases
 
     def charges(self, holder: str | None = None) -> list[ChargeRecord]:
         """Return the charges of one holder (default: of all), in the order of their reservation."""

@@ -18,6 +18,8 @@ _charge = charges.c
 _WORDS: Final = ("release_id", "holder", "stage", "cohort_digest", "reserved_at")
 _COUNTS: Final = ("round", "subjects")
 _AMOUNTS: Final = ("noise_multiplier", "clipping_norm", "mu2")
+_AT_ONCE: Final = 1_000
+"""How many rows are in memory while a chain is verified."""
 
 
 class Chain:
@@ -70,14 +72,14 @@ class Chain:
         if there.scalar_one_or_none() != remembered.head:
             raise LedgerRolledBack(_older(self.newest(connection).releases, remembered.releases))
 
-    def verified(self, connection: Connection, since: LedgerHead) -> LedgerHead:
-        """Check every charge after the state `since`, and return the newest state.
+    def verified(self, connection: Connection) -> LedgerHead:
+        """Check every charge, and return the newest state.
 
         Raises `LedgerDamaged` naming the first position that does not continue the chain.
         """
-        last = since
-        query = select(charges).where(_charge.position > since.releases).order_by(_charge.position)
-        for row in connection.execute(query):
+        last = self.start
+        query = select(charges).order_by(_charge.position)
+        for row in connection.execute(query, execution_options={"yield_per": _AT_ONCE}):
             following = self.following(last, row._mapping)
             if row.position != following.releases:
                 raise LedgerDamaged(_damaged(following.releases, "is missing"))

@@ -8,8 +8,9 @@ from sqlalchemy import Connection, Engine, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from privacy.anchor import Anchor, LedgerHead
-from privacy.database import open_engine, prepare, reading, shown, writing
+from privacy.database import open_engine, prepare, reading, shown, snapshot, writing
 from privacy.errors import DatabaseMissing, ForeignLedger, LedgerDamaged, LedgerRolledBack
+from privacy.ledger_audit import check_sums
 from privacy.ledger_chain import Chain
 from privacy.schema import meta
 
@@ -37,15 +38,23 @@ def open_ledger(place: str | Path, anchor: Anchor, *, create: bool) -> tuple[Eng
         ) from None
 
 
-def catch_up(engine: Engine, anchor: Anchor, chain: Chain) -> None:
-    """Check a ledger against what the keyring remembers, and let it remember charges that came after that.
+def checked(engine: Engine, anchor: Anchor, chain: Chain) -> LedgerHead:
+    """Check a whole ledger, its chain and its sums, against what the keyring remembers; return its newest state.
 
-    Raises `ForeignLedger`, `LedgerRolledBack` or `LedgerDamaged`.
+    Nobody waits for it, and what is charged meanwhile is not in it. Raises `ForeignLedger`, `LedgerRolledBack` or
+    `LedgerDamaged`.
     """
     remembered = anchor.remembered()
-    with reading(engine) as connection:
+    with snapshot(engine) as connection:
         chain.refuse_older(connection, remembered)
         newest = _verified(connection, chain, remembered)
+        check_sums(connection)
+    return newest
+
+
+def catch_up(engine: Engine, anchor: Anchor, chain: Chain) -> None:
+    """Check a ledger, and let the keyring remember charges that came after what it knew. Raises as `checked`."""
+    newest = checked(engine, anchor, chain)
     if newest.releases:
         anchor.remember(newest)
 
@@ -66,11 +75,11 @@ def _identity(engine: Engine, *, create: bool) -> str:
 
 
 def _verified(connection: Connection, chain: Chain, remembered: LedgerHead | None) -> LedgerHead:
-    if remembered is not None:
-        return chain.verified(connection, remembered)
     try:
-        return chain.verified(connection, chain.start)
+        return chain.verified(connection)
     except LedgerDamaged as damaged:
+        if remembered is not None:
+            raise
         raise ForeignLedger(
             f"the keyring remembers no ledger, and this one was not written with it or is damaged ({damaged}); "
             "bring the keys that go with the ledger, or name another ledger"

@@ -15,8 +15,10 @@ from sqlalchemy import update
 
 from privacy.database import open_engine, writing
 from privacy.errors import BudgetExceeded, DatabaseMissing, ForeignLedger, LedgerDamaged, LedgerRolledBack
+from privacy.keyring import Keyring
 from privacy.ledger import Ledger
 from privacy.schema import accounts, charges
+from privacy.secret_files import SecretFile, Secrets
 
 _spawn = multiprocessing.get_context("spawn")
 
@@ -243,7 +245,16 @@ def test_what_came_after_the_remembered_state_is_verified_when_the_ledger_is_ope
         opened(database_url, keys.parent / "older-keys")
 
 
-def test_an_account_that_was_lowered_is_found(ledger: Ledger, database_url: str) -> None:
+def test_a_ledger_under_another_ledger_key_is_refused(ledger: Ledger, database_url: str, keys: Path) -> None:
+    """The remembered head is there, but nobody can continue its chain without the key that made it."""
+    ledger.close()
+    keyring, file = Keyring.open(keys), SecretFile.of_ledger(keys)
+    file.replace(keyring.kms, Secrets.fresh(()))
+    with pytest.raises(LedgerDamaged, match="position 1 was changed, or chained under another key"):
+        opened(database_url, keys)
+
+
+def test_an_account_that_was_lowered_is_found(ledger: Ledger, database_url: str, keys: Path) -> None:
     """Accounts are in no chain, but together they must be what the charges cost; the message names no shopper."""
     engine = open_engine(database_url)
     with writing(engine) as connection:
@@ -255,6 +266,8 @@ def test_an_account_that_was_lowered_is_found(ledger: Ledger, database_url: str)
     ) as found:
         ledger.verify()
     assert subjects(1)[0] not in str(found.value)
+    with pytest.raises(LedgerDamaged, match="accounts of holder 'devices'"):
+        opened(database_url, keys)
 
 
 def test_a_refused_charge_leaves_chain_and_memory_as_they_were(
