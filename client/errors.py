@@ -3,6 +3,11 @@
 No message ever holds an event, an embedding, a key or a shopper's id.
 """
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from client.store_erasure import Erased
+
 
 class ClientError(Exception):
     """Base of every error of the client room."""
@@ -32,5 +37,18 @@ class WrongKeys(StoreError):
     """The event store was opened with other keys than those it was written with."""
 
 
+class NotTheLiveStore(StoreError):
+    """Keys should be rotated over a store that is not the one that the keyring knows."""
+
+
 class ErasureIncomplete(StoreError):
-    """A shopper's rows and key are deleted, but a copy may remain in the write-ahead log for now."""
+    """Rows and keys are deleted, but a copy may remain in a write-ahead log for now.
+
+    Attributes:
+        erased: what the erasure of a shopper destroyed; None for a run of retention.
+    """
+
+    def __init__(self, message: str, erased: "Erased | None" = None) -> None:
+        """Keep what was destroyed, for the receipt."""
+        super().__init__(message)
+        self.erased = erased

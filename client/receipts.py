@@ -9,18 +9,21 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from client.errors import ClientError
+from client.errors import ClientError, ErasureIncomplete
 from client.store import EventStore
-from client.store_erasure import erase_shopper, rows_left, vacuum_erased
+from client.store_access import StoreAccess
+from client.store_erasure import Erased, erase_shopper, rows_left, vacuum_erased
 from privacy.receipts import verify
 
 FORMAT: Final = "fedrank erasure receipt"
 VERSION: Final = 1
 
 _SIGNATURE: Final = "signature"
+_FOUND_NOTHING: Final = "nothing was there at this time; an earlier erasure may have removed it"
 _KEPT: Final = "what this pseudonym has spent of its privacy budget, so that it stays spent"
 _REMAINS: Final = {
-    "sqlite": "nothing in the database and its log; earlier copies of them hold ciphertext whose keys are destroyed",
+    "sqlite": "no key and no row; unused space of the database's index may hold the pseudonym until it is written "
+    "anew (VACUUM), and so may a log that was not emptied; earlier copies hold ciphertext whose keys are destroyed",
     "postgresql": "dead copies of rows until a vacuum finds nobody who may still see them, and the server's log "
     "until it is recycled: ciphertext whose keys are destroyed",
 }
@@ -44,12 +47,12 @@ def erase_with_receipt(
 ) -> dict[str, Any]:
     """Destroy everything of a shopper at one holder, but the budget's account, and return a signed receipt.
 
-    Erasing again finishes what was interrupted and says what there still was. Raises `ErasureIncomplete` while
-    another process keeps a log from being emptied, `ErasureFailed` if something is there again.
+    Erasing again finishes what was interrupted and says what there still was. The receipt tells if another process
+    kept a log from being emptied. Raises `ErasureFailed` if something is there again.
     """
     access = store.access
     shopper = access.keys.pseudonymiser.of(shopper_id)
-    erased = erase_shopper(access, shopper)
+    erased, log_emptied = _erase(access, shopper)
     vacuumed = vacuum_erased(access)
     left = rows_left(access, shopper)
     if left or store.history(shopper):
@@ -57,6 +60,7 @@ def erase_with_receipt(
             f"{left} rows of the shopper are there after the erasure: events came in meanwhile; stop recording, "
             "withdraw consent, and erase again"
         )
+    found_nothing = not (erased.keys or any(erased.rows.values()))
     body = {
         "format": FORMAT,
         "version": VERSION,
@@ -65,8 +69,9 @@ def erase_with_receipt(
         "time": clock().astimezone(UTC).isoformat(timespec="seconds"),
         "rows_destroyed": dict(erased.rows),
         "keys_destroyed": erased.keys,
-        "found_nothing": not (erased.keys or any(erased.rows.values())),
-        "verified": {"rows_left": left, "rows_readable": 0, "log_emptied": True},
+        "found_nothing": found_nothing,
+        "note": _FOUND_NOTHING if found_nothing else "",
+        "verified": {"rows_left": left, "rows_readable": 0, "log_emptied": log_emptied},
         "database": access.engine.name,
         "vacuumed_tables": list(vacuumed),
         "remains": _REMAINS[access.engine.name],
@@ -96,6 +101,16 @@ def check_receipt(receipt: Mapping[str, Any], public_key: bytes | None = None) -
         raise InvalidReceipt("the signature does not fit the receipt: it was changed after it was signed")
     if public_key is not None and named != public_key:
         raise InvalidReceipt("the receipt was signed by another key than this holder's")
+
+
+def _erase(access: StoreAccess, shopper: str) -> tuple[Erased, bool]:
+    """Erase a shopper; return what was destroyed, and whether all logs could be emptied."""
+    try:
+        return erase_shopper(access, shopper), True
+    except ErasureIncomplete as incomplete:
+        if incomplete.erased is None:
+            raise
+        return incomplete.erased, False
 
 
 def _canonical(body: Mapping[str, Any]) -> bytes:

@@ -10,7 +10,6 @@ from client.store_access import StoreAccess, translated
 from client.store_locking import NO_KEY, lock_shoppers
 from privacy import schema
 from privacy.database import drop_deleted_bytes, vacuum
-from privacy.errors import DestructionIncomplete
 
 _OF_A_SHOPPER = [
     table
@@ -34,7 +33,8 @@ def erase_shopper(access: StoreAccess, shopper: str) -> Erased:
     The shopper's row is locked first: an append that has it is waited for, and what it wrote is deleted; one that
     comes later finds its key gone and makes a fresh one. The keys are destroyed inside the transaction, after the
     last statement and before the commit: a crash between leaves rows that nobody can read and that a repetition
-    deletes, while the other order could leave deleted rows, in logs or backups, whose keys live on.
+    deletes, while the other order could leave deleted rows, in logs or backups, whose keys live on. Logs are emptied
+    after the commit, so that nobody waits for a reader of one; `ErasureIncomplete` says that a reader kept one.
     """
     with access.writing() as connection:
         lock_shoppers(connection, access.holder, [shopper])
@@ -43,14 +43,17 @@ def erase_shopper(access: StoreAccess, shopper: str) -> Erased:
         access.failpoint("erase: locked")
         counts = {table.name: _delete(connection, table, access.holder, shopper) for table in _OF_A_SHOPPER}
         access.failpoint("erase: rows deleted")
-        keys, overwritten = _destroy_keys(access, shopper)
+        with translated():
+            keys = access.keys.data_keys.destroy(shopper)
         access.failpoint("erase: keys destroyed")
     access.failpoint("erase: after commit")
-    if not (drop_deleted_bytes(access.engine) and overwritten):
+    erased = Erased(rows=counts, keys=keys)
+    if not _empty_logs(access):
         raise ErasureIncomplete(
-            "a shopper is erased, but a write-ahead log is in use by another reader; erase again to empty it"
+            "a shopper is erased, but a write-ahead log is in use by another reader; erase again to empty it",
+            erased,
         )
-    return Erased(rows=counts, keys=keys)
+    return erased
 
 
 def rows_left(access: StoreAccess, shopper: str) -> int:
@@ -73,14 +76,10 @@ def vacuum_erased(access: StoreAccess) -> tuple[str, ...]:
         return vacuum(access.engine, [table.name for table in _OF_A_SHOPPER])
 
 
-def _destroy_keys(access: StoreAccess, shopper: str) -> tuple[int, bool]:
-    """Destroy all data keys; return how many, and False if the keyring's log could not be emptied."""
-    data_keys = access.keys.data_keys
-    count = len(data_keys.keys_of([shopper]).get(shopper, ()))
-    try:
-        return data_keys.destroy(shopper), True
-    except DestructionIncomplete:
-        return count, False
+def _empty_logs(access: StoreAccess) -> bool:
+    """Leave no copy of what was deleted in both databases and their logs; False while another process reads one."""
+    with translated():
+        return all([access.keys.data_keys.clean(), drop_deleted_bytes(access.engine)])
 
 
 def _delete(connection: Connection, table: Table, holder: str, shopper: str, **more: int) -> int:

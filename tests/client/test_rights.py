@@ -1,12 +1,15 @@
 """A copy of everything held, and erasure with a receipt that proves itself."""
 
 import json
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from client.consent import Purpose
 from client.events import Event
@@ -14,9 +17,11 @@ from client.receipts import ErasureFailed, InvalidReceipt, check_receipt, erase_
 from client.rights import export_of
 from client.store import EventStore
 from client.store_consent import Consents
+from privacy.database import open_engine, reading
 from privacy.keyring import Keyring
 from privacy.ledger import Ledger
 from privacy.ledger_records import Charge
+from privacy.schema import shoppers
 
 ID, DELTA = "anna@example.com", 1e-6
 CHARGE = Charge(
@@ -97,8 +102,48 @@ def test_erasing_again_says_that_nothing_was_there(store: EventStore) -> None:
     for name in (ID, "nobody"):
         receipt = erase_with_receipt(store, name)
         assert receipt["found_nothing"] is True
+        assert "earlier erasure" in receipt["note"]
         assert set(receipt["rows_destroyed"].values()) == {0}
         check_receipt(receipt)
+
+
+@pytest.mark.parametrize("read", ["test.db", "keys/keys.db"])
+def test_a_receipt_says_that_a_log_could_not_be_emptied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: str
+) -> None:
+    """A reader of an older state: all is destroyed and counted; erasing again empties the log."""
+    monkeypatch.setattr("privacy.sqlite.BUSY_SECONDS", 0.1)
+    with EventStore.open(tmp_path / "test.db", Keyring.open(tmp_path / "keys"), "shop-1") as store:
+        shopper = store.access.keys.pseudonymiser.of(ID)
+        store.append([Event(shopper=shopper, item_id="x", kind="view", timestamp=1)])
+        engine = open_engine(tmp_path / read, create=False)
+        with reading(engine) as connection:
+            connection.execute(select(shoppers)).all()
+            first = erase_with_receipt(store, ID)
+        engine.dispose()
+        again = erase_with_receipt(store, ID)
+    assert (first["verified"]["log_emptied"], first["keys_destroyed"]) == (False, 1)
+    assert first["rows_destroyed"]["events"] == 1
+    assert again["verified"]["log_emptied"] is True
+
+
+def test_nobody_waits_for_a_reader_of_the_keys_to_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While an erasure waits for a reader of the keyring's log, the store takes events of others."""
+    monkeypatch.setattr("privacy.sqlite.BUSY_SECONDS", 1.0)
+    with EventStore.open(tmp_path / "test.db", Keyring.open(tmp_path / "keys"), "shop-1") as store:
+        other = store.access.keys.pseudonymiser.of("other")
+        store.append([Event(shopper=other, item_id="x", kind="view", timestamp=1)])
+        engine = open_engine(tmp_path / "keys" / "keys.db", create=False)
+        with reading(engine) as connection, ThreadPoolExecutor(1) as pool:
+            connection.execute(select(shoppers)).all()
+            erasing = pool.submit(erase_with_receipt, store, ID)
+            time.sleep(0.2)
+            store.append([Event(shopper=other, item_id="y", kind="view", timestamp=2)])
+            assert not erasing.done(), "it still waits for the reader"
+        engine.dispose()
+        assert erasing.result()["verified"]["rows_left"] == 0
 
 
 def test_what_was_spent_stays_spent(store: EventStore, keyring: Keyring, tmp_path: Path) -> None:
