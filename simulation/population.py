@@ -81,13 +81,15 @@ class Population:
         return on_devices + max(at_merchants + elsewhere, default=0.0)
 
     def check_quotas(self, ledger: Ledger, plan: Plan) -> None:
-        """Refuse a run that a merchant's quota would stop half-way; without noise nothing is charged.
+        """Refuse a run that a holder's quota would stop half-way; without noise nothing is charged.
 
         Raises:
-            QuotaExceeded: names the merchant, and what is spent of its quota.
+            QuotaExceeded: names the holder, and what is spent of its quota.
         """
         if plan.trust is not Trust.NONE:
-            ledger.check_quotas(self.merchants, plan.mu2)
+            # Devices pay this once for each group that answers together; how they are grouped is not known yet.
+            devices = [DEVICES] if self.devices else []
+            ledger.check_quotas([*self.merchants, *devices, COORDINATOR], plan.mu2)
 
     def shoppers_of(self, holder: str) -> list[str]:
         """Return the pseudonyms of all shoppers of one holder."""

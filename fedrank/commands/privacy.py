@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -17,8 +18,22 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Look at the privacy budget and bound a merchant's.", no_args_is_help=True)
 
+
+def _epsilon(value: float | None) -> float | None:
+    if value is not None and not (math.isfinite(value) and value > 0):
+        raise typer.BadParameter(f"epsilon is {value}; it must be positive and finite, for example 8")
+    return value
+
+
+def _delta(value: float | None) -> float | None:
+    if value is not None and not 0 < value < 1:
+        raise typer.BadParameter(f"delta is {value}; it must lie between 0 and 1, for example 1e-6")
+    return value
+
+
 DeltaOption = Annotated[
-    float | None, typer.Option(help="The delta at which epsilon is stated (default: that of the run).")
+    float | None,
+    typer.Option(callback=_delta, help="The delta at which epsilon is stated (default: that of the run)."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
@@ -29,7 +44,8 @@ def budget(
     run: RunOption = None,
     keys: KeysOption = None,
     epsilon: Annotated[
-        float | None, typer.Option(min=0, help="The budget granted to a shopper: show what is left of it.")
+        float | None,
+        typer.Option(callback=_epsilon, help="The budget granted to a shopper: show what is left of it."),
     ] = None,
     delta: DeltaOption = None,
     merchant: Annotated[str | None, typer.Option(help="Only this holder: a merchant id, or devices.")] = None,
@@ -46,6 +62,8 @@ def budget(
     where, stated_delta = _where(ledger, run, keys), _delta_of(delta, run)
     with _ledger(where) as (opened, shown_as):
         report = budget_report(opened, shown_as, stated_delta, epsilon, merchant)
+        if merchant is not None:
+            _warn_of_stranger(opened, merchant)
     if as_json:
         typer.echo(json.dumps(report))
     else:
@@ -56,7 +74,7 @@ def budget(
 def quota(
     merchant: Annotated[str, typer.Argument(help="The holder: a merchant id, or devices.")],
     epsilon: Annotated[
-        float | None, typer.Option(min=0, help="What all its releases may cost together.")
+        float | None, typer.Option(callback=_epsilon, help="What all its releases may cost together.")
     ] = None,
     delta: DeltaOption = None,
     remove: Annotated[bool, typer.Option("--remove", help="Leave only the shoppers' cap.")] = False,
@@ -75,8 +93,18 @@ def quota(
     where = _where(ledger, run, keys)
     stated_delta = 0.0 if epsilon is None else _delta_of(delta, run)
     with _ledger(where) as (opened, _):
+        _warn_of_stranger(opened, merchant)
         found = _changed(opened, merchant, epsilon, stated_delta)
     typer.echo(json.dumps(found) if as_json else _sentence(found))
+
+
+def _warn_of_stranger(ledger: Ledger, merchant: str) -> None:
+    known = [statement.holder for statement in ledger.statement()]
+    if merchant not in known:
+        typer.echo(
+            f"warning: nothing was ever charged to {merchant!r}; the ledger knows: {', '.join(known) or 'nobody'}",
+            err=True,
+        )
 
 
 def _changed(ledger: Ledger, merchant: str, epsilon: float | None, delta: float) -> dict[str, Any]:

@@ -188,3 +188,34 @@ def test_the_keys_of_a_ledger_can_lie_elsewhere(run_folder: Path) -> None:
     assert isinstance(
         _budget("--ledger", "postgresql://me@host/name", "--delta", "1e-6").exception, LedgerError
     )
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ("--epsilon", "nan"),
+        ("--epsilon", "inf"),
+        ("--epsilon", "0"),
+        ("--delta", "0"),
+        ("--delta", "2"),
+        ("--delta", "nan"),
+    ],
+)
+def test_an_epsilon_or_delta_that_means_nothing_is_wrong_usage(
+    run_folder: Path, wrong: tuple[str, str]
+) -> None:
+    """Neither report nor quota is made of it, and no NaN gets into the JSON."""
+    options = {"--epsilon": "8", "--delta": "1e-6"} | dict([wrong])
+    words = ("--run", str(run_folder), "--json", *(word for pair in options.items() for word in pair))
+    for result in (_budget(*words), _quota("shop-1", *words)):
+        assert (result.exit_code, result.stdout) == (2, "")
+    assert _json("--run", str(run_folder))["holders"][1]["quota"] is None
+
+
+def test_a_holder_that_the_ledger_does_not_know_is_warned_of(run_folder: Path) -> None:
+    """A wrong name could be taken for a merchant that has spent nothing, or whose quota holds."""
+    words = ("--run", str(run_folder), "--json")
+    for result in (_budget("--merchant", "shop-9", *words), _quota("shop-9", "--epsilon", "4", *words)):
+        assert "'shop-9'; the ledger knows: devices, shop-1" in result.stderr
+        assert json.loads(result.stdout)
+    assert _budget("--merchant", "shop-1", *words).stderr == ""

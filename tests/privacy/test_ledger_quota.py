@@ -3,15 +3,21 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from ledger_world import charge, opened, subjects
 from sqlalchemy import update
 
+from privacy.accountant import mu_of
 from privacy.database import writing
 from privacy.errors import BudgetExceeded, InvalidCharge, LedgerDamaged, QuotaExceeded
 from privacy.ledger import Ledger
 from privacy.ledger_records import Quota
+from privacy.plan import Plan, Stage, Trust, make_plan
 from privacy.schema import quotas
+from proto.federation import DEVICES
+from server.coordination.budget import HOLDER as COORDINATOR
+from simulation.population import Population
 
 
 @pytest.fixture
@@ -103,3 +109,21 @@ def test_a_quota_whose_spending_was_lowered_is_found(ledger: Ledger) -> None:
         connection.execute(update(quotas).values(spent_mu2=0.0))
     with pytest.raises(LedgerDamaged, match="the quota of holder 'shop-1'"):
         ledger.verify()
+
+
+@pytest.mark.parametrize("holder", ["shop-1", DEVICES, COORDINATOR])
+def test_a_run_beyond_any_quota_is_refused_before_it_begins(
+    ledger: Ledger, tmp_path: Path, holder: str
+) -> None:
+    """Whoever would be charged is asked: merchants, devices and the coordinator; a smaller run may start."""
+    population = Population(
+        folder=tmp_path, devices=("0" * 32,), merchants=("shop-1",), merchants_per_shopper=np.array([1])
+    )
+
+    def plan(epsilon: float) -> Plan:
+        return make_plan(trust=Trust.CENTRAL, epsilon=epsilon, delta=1e-6, counts={Stage.GRADIENT: 2})
+
+    ledger.set_quota(holder, mu_of(8.0, 1e-6) ** 2)
+    population.check_quotas(ledger, plan(7.0))
+    with pytest.raises(QuotaExceeded, match=holder):
+        population.check_quotas(ledger, plan(20.0))
