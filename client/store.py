@@ -17,6 +17,7 @@ from client.events import Columns, Event
 from client.group_commit import GroupCommit
 from client.store_access import StoreAccess, check_keys, translated
 from client.store_erasure import erase_shopper
+from client.store_identity import introduce
 from client.store_reading import (
     Quarantine,
     by_shopper,
@@ -70,7 +71,8 @@ class EventStore:
             engine = open_engine(url, create=create)
             prepare(engine, create=create)
         access = StoreAccess(engine=engine, keys=keyring.holder(holder), failpoint=failpoint)
-        check_keys(access)
+        if check_keys(access):
+            introduce(access)
         return cls(access)
 
     def append(self, events: Iterable[Event]) -> int:

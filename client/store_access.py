@@ -57,11 +57,14 @@ def translated() -> Iterator[None]:
         raise StoreUnavailable(f"the event store cannot be used: {error}") from None
 
 
-def check_keys(access: StoreAccess) -> None:
-    """Raise `WrongKeys` unless the holder's check in the database was made with these keys; make it if absent."""
+def check_keys(access: StoreAccess) -> bool:
+    """Raise `WrongKeys` unless the holder's check in the database was made with these keys; make it if absent.
+
+    Returns True if the holder is new here.
+    """
     query = select(_holder.key_check).where(_holder.holder == access.holder)
     with access.reading() as connection:
-        check = connection.execute(query).scalar_one_or_none()
+        found = check = connection.execute(query).scalar_one_or_none()
     if check is None:
         with access.writing() as connection:
             connection.execute(_INTRODUCE, {"holder": access.holder, "check": access.keys.new_check()})
@@ -71,3 +74,4 @@ def check_keys(access: StoreAccess) -> None:
             f"the events of holder {access.holder!r} were stored with other keys; open the store with the keyring "
             "that it was made with"
         )
+    return found is None

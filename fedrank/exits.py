@@ -1,8 +1,9 @@
 """Exit codes of `fedrank`, and which error of which room means which.
 
 0 done; 1 unexpected failure; 2 wrong usage; 3 the data or the run folder cannot be used; 4 the privacy budget
-or the ledger refuses; 5 the ranking endpoint or a store cannot be reached; 6 the federation gave up; 130
-interrupted. Error texts go to standard error and never hold an event, an embedding, a key or a shopper's id.
+or the ledger refuses, or keys would be destroyed that other data need; 5 the ranking endpoint or a store cannot be
+reached; 6 the federation gave up; 130 interrupted. Error texts go to standard error and never hold an event, an
+embedding, a key or a shopper's id.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ FAMILIES: tuple[tuple[str, str, int], ...] = (
     ("client.ranking", "RequestRefused", USAGE),
     ("client.receipts", "InvalidReceipt", DATA),
     ("client.consent", "InvalidConsent", USAGE),
+    ("client.errors", "NotTheLiveStore", BUDGET),
     ("client.errors", "ClientError", UNREACHABLE),
     ("privacy.errors", "DatabaseError", UNREACHABLE),
     ("privacy.errors", "KmsUnavailable", UNREACHABLE),

@@ -21,7 +21,7 @@ from privacy.database import open_engine, open_read_only, reading, shown, snapsh
 from privacy.database_errors import explained, explained_file
 from privacy.errors import DatabaseDamaged, DatabaseError, DatabaseMissing, NotABackup, NotEmpty
 from privacy.revisions import change, revision_of, row_counts
-from privacy.schema import data_keys, ledger_heads, meta
+from privacy.schema import STORE, data_keys, ledger_heads, meta
 
 PART: Final = "backup"
 """The part of `meta` that says what a backup was taken from, and when."""
@@ -50,7 +50,7 @@ def backup(engine: Engine, file: Path, *, now: datetime) -> Copied:
     with _written_beside(file) as unfinished:
         copy = _copy_file if engine.name == "sqlite" else _copy_tables
         revision, rows = copy(engine, unfinished)
-        _seal(unfinished, facts)
+        rows[meta.name] -= _seal(unfinished, facts)
         _compare(unfinished, revision, rows)
     return Copied(target=str(file), revision=revision, rows=rows, **facts)
 
@@ -148,18 +148,23 @@ def _facts(connection: Connection, file: Path) -> dict[str, str]:
     return facts
 
 
-def _seal(file: Path, facts: dict[str, str]) -> None:
-    """Note where the backup comes from, and leave one file that needs no log beside it."""
+def _seal(file: Path, facts: dict[str, str]) -> int:
+    """Note where the backup comes from, and leave one file that needs no log beside it.
+
+    A backup is not the store that it was taken from: that one's number goes. Returns how many rows that were.
+    """
     engine = open_engine(file, create=False)
     try:
         with writing(engine) as connection:
             connection.execute(delete(meta).where(meta.c.part == PART))
+            gone = connection.execute(delete(meta).where(meta.c.part == STORE)).rowcount
             rows = [{"part": PART, "name": name, "value": value} for name, value in facts.items()]
             connection.execute(insert(meta), rows)
         with engine.connect() as connection:
             connection.connection.driver_connection.execute("PRAGMA journal_mode=DELETE")  # type: ignore[union-attr]
     finally:
         engine.dispose()
+    return gone
 
 
 def _compare(file: Path, revision: str, rows: dict[str, int]) -> None:

@@ -22,7 +22,7 @@ from privacy.data_key_rows import GENERATION, WRAPPING, KeyRow
 from privacy.database import drop_deleted_bytes, holds_any, reading, rebuild, writing
 from privacy.errors import DamagedDataKeys
 from privacy.key_wrapping import WrappingKeys
-from privacy.schema import RECORD_VERSION
+from privacy.schema import RECORD_VERSION, STORE
 from privacy.timed_cache import TimedCache
 
 FIRST_GENERATION: Final = 1
@@ -166,6 +166,17 @@ class DataKeys:
             generation = self._generation(connection) + 1
             stored.set_fact(connection, GENERATION, self._holder, generation)
         return generation
+
+    def store(self) -> int | None:
+        """Return the number of the event store that these keys are for, or None if none was noted."""
+        with reading(self._database()) as connection:
+            return stored.fact(connection, STORE, self._holder)
+
+    def note_store(self, number: int, *, replace: bool = False) -> None:
+        """Note, durably, which event store these keys are for, unless one is noted already and not to be replaced."""
+        with writing(self._database()) as connection:
+            if replace or stored.fact(connection, STORE, self._holder) is None:
+                stored.set_fact(connection, STORE, self._holder, number)
 
     def keys_of(self, shoppers: Sequence[str]) -> dict[str, list[tuple[int, int]]]:
         """Return (key id, generation) of all keys of each shopper that has any, the oldest first."""

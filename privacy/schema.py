@@ -43,6 +43,9 @@ def _value(name: str, kind: Any, *, nullable: bool = False) -> Column[Any]:
 meta = Table("meta", metadata, _key("part"), _key("name"), _value("value", Text))
 """Facts about the database itself, such as the ledger's random id: ("ledger", "id")."""
 
+STORE: Final = "store"
+"""The part of `meta` that says which event store this is, or, in a keyring, which one each holder's keys are for."""
+
 data_keys = Table(
     "data_keys",
     metadata,

@@ -76,6 +76,13 @@ def rotate(
     online: Annotated[
         bool, typer.Option("--online", help="Leave the databases to others most of the time; slower.")
     ] = False,
+    adopt_store: Annotated[
+        bool,
+        typer.Option(
+            "--adopt-store",
+            help="This store is the live one from now on; all other copies of it become unreadable.",
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Put fresh keys in place of the old ones, which are destroyed; all else may go on meanwhile.
@@ -87,7 +94,10 @@ def rotate(
 
     told = places(run, store=store, keys=folder)
     with told.keyring() as keyring, one_rotation(keyring.folder):
-        done = _rotated(keyring, told, layer, holders_of(keyring, holder), online)
+        holders = holders_of(keyring, holder)
+        if layer in (Layer.DATA, Layer.ALL):
+            _check_store(keyring, told, holders, adopt=adopt_store)
+        done = _rotated(keyring, told, layer, holders, online)
     if as_json:
         typer.echo(json.dumps(done))
         return
@@ -141,6 +151,17 @@ def backup(
     else:
         typer.echo(f"{target}: {len(names)} files.")
         typer.echo(COPY_WARNING)
+
+
+def _check_store(keyring: Keyring, told: Places, holders: Sequence[str], *, adopt: bool) -> None:
+    """Refuse to destroy the keys of another store than this one, before anything is rotated."""
+    from client import store_identity
+
+    for holder in holders:
+        with told.event_store(keyring, holder) as events:
+            if adopt:
+                store_identity.adopt(events.access)
+            store_identity.check_live(events.access)
 
 
 def _rotated(

@@ -117,6 +117,32 @@ def test_one_holder_is_rotated_by_name_and_an_unknown_one_is_refused(fedrank: Ru
     assert "shop-9" in refused.stderr
 
 
+@pytest.mark.parametrize("restored", [True, False], ids=["restored", "the backup's own file"])
+def test_a_copy_is_not_rotated_in_place_of_the_live_store(
+    fedrank: Run, run: Path, tmp_path: Path, restored: bool
+) -> None:
+    """Its rotation would destroy the keys of the live one; only who says so makes it the live one."""
+    live, copy = str(run / "store" / "events.db"), str(tmp_path / "copy.db")
+    assert fedrank("db", "backup", live, copy).returncode == 0
+    if restored:
+        backup, copy = copy, str(tmp_path / "restored.db")
+        assert fedrank("db", "restore", backup, copy).returncode == 0
+    words = ("keys", "rotate", "--keys", str(run / "keys"), "--store")
+    refused = fedrank(*words, copy)
+    assert (refused.returncode, refused.stderr.count("\n")) == (4, 1), refused.stderr
+    assert "--adopt-store" in refused.stderr
+    assert status(fedrank, run)["kek_versions"] == [1]
+    assert fedrank(*words, live).returncode == 0
+    assert stored(run) == {"devices": 30, "shop-1": 30}
+    (run / "store" / "events.db").rename(tmp_path / "lost.db")
+    assert fedrank("db", "backup", str(tmp_path / "lost.db"), str(tmp_path / "newer.db")).returncode == 0
+    assert fedrank("db", "restore", str(tmp_path / "newer.db"), live).returncode == 0
+    assert fedrank(*words, live).returncode == 4
+    assert fedrank(*words, live, "--adopt-store").returncode == 0
+    assert fedrank(*words, live).returncode == 0
+    assert stored(run) == {"devices": 30, "shop-1": 30}
+
+
 def test_a_passphrase_protects_from_then_on(
     fedrank: Run, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
