@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import Table, select
+from sqlalchemy.event import listen
 
 from client.consent import Purpose
 from client.events import Event
@@ -17,6 +18,7 @@ from client.store import EventStore
 from client.store_consent import Consents
 from client.store_envelopes import key_id_of
 from client.store_rotation import reencrypt
+from client.store_rotation_rows import SEALED_TABLES, fetch_sealed
 from privacy.database import open_engine, reading, writing
 from privacy.failpoints import FAILPOINTS, Failpoint, no_failpoint
 from privacy.keyring import Keyring
@@ -158,6 +160,25 @@ def test_a_rotation_says_whether_old_copies_are_gone(
             assert not reencrypt(store.access, pace=0).old_copies_gone
         engine.dispose()
         assert reencrypt(store.access, pace=0).old_copies_gone
+
+
+@pytest.mark.parametrize("table", SEALED_TABLES, ids=str)
+def test_a_page_of_shoppers_is_found_without_walking_over_others(tmp_path: Path, table: Table) -> None:
+    """SQLite looks between the first and the last pseudonym, in the primary key."""
+    with _open(f"sqlite:///{tmp_path / 'test.db'}", tmp_path) as store:
+        fill(store)
+        asked = list[tuple[str, Any]]()
+        listen(
+            store.access.engine,
+            "before_cursor_execute",
+            lambda _c, _u, *query: asked.append((query[0], query[1])),
+        )
+        rows = fetch_sealed(store.access, table, SHOPPERS[50:], (SHOPPERS[50], 0))
+        statement, values = asked[-1]
+        with reading(store.access.engine) as connection:
+            plan = str(connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values).all())
+    assert "holder=? AND shopper>? AND shopper<?" in plan
+    assert {row.shopper for row in rows} >= set(SHOPPERS[51:])
 
 
 def test_an_event_that_comes_between_is_kept(store: EventStore, open_store: Open) -> None:
