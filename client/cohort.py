@@ -21,6 +21,7 @@ from client.errors import ClientError
 from client.shoppers import Shoppers, load_shoppers
 from client.store import EventStore
 from client.store_consent import Consents
+from client.store_retention import last_change
 from model.catalogue import PublicItems, read_public_items
 from privacy.keyring import Keyring
 from privacy.ledger import Ledger
@@ -105,7 +106,7 @@ def home_of(node_config: Mapping[str, object], run_config: Mapping[str, object])
 
 
 def cohort_at(home: Home) -> Cohort:
-    """Return a node's participants; shoppers stay in memory while neither population nor decisions change."""
+    """Return a node's participants; shoppers stay in memory while nobody decides and nothing is deleted."""
     folder = Path(home.population)
     written = (folder / LISTED).stat()  # the last file that a population writes: a new one is read anew
     stamp = (written.st_ino, written.st_mtime_ns)
@@ -122,7 +123,11 @@ def cohort_at(home: Home) -> Cohort:
 
 @dataclass
 class _Kept:
-    """The units of a node, and what they were loaded from: the population and the decisions of its shoppers."""
+    """The units of a node, and what they were loaded from.
+
+    That is the population, the decisions of its shoppers (which go with an erasure), and their events as far as
+    retention left them.
+    """
 
     source: tuple[object, ...] = ()
     units: tuple[Unit, ...] = ()
@@ -138,14 +143,17 @@ def _units(folder: Path, node: int, nodes: int, stamp: Stamp) -> tuple[Unit, ...
     """Return a node's participants, loaded anew where anything changed."""
     listed, kept = _listed(folder, stamp), _kept(folder, node, nodes)
     merchants, devices = listed["merchants"][node::nodes], listed["devices"][node::nodes]
-    decisions = [_consents(folder, merchant, stamp).stamp() for merchant in merchants]
-    if devices:
-        decisions.append(_consents(folder, DEVICES, stamp).stamp(devices))
-    if kept.source != (stamp, *decisions):
+    holders = [*merchants, *([DEVICES] if devices else [])]
+    decisions = [
+        _consents(folder, holder, stamp).stamp(devices if holder == DEVICES else None) for holder in holders
+    ]
+    retained = [last_change(_store(folder, holder, stamp).access) for holder in holders]
+    source = (stamp, *decisions, *retained)
+    if kept.source != source:
         units = [_unit(folder, merchant, stamp) for merchant in merchants]
         if devices:
             units += _device_group(folder, devices, stamp)
-        kept.source, kept.units = (stamp, *decisions), tuple(units)
+        kept.source, kept.units = source, tuple(units)
     return kept.units
 
 

@@ -3,14 +3,16 @@
 No time is readable in the database, so every envelope is opened: one in which all events are too old is deleted, one
 with some of them is sealed again without those, and the ids of dropped events go too. Rows are looked at outside of
 any lock; a short transaction then changes those that are still as they were read. What a killed run did not reach
-the next one finds, since the age of the events is all there is to know.
+the next one finds, since the age of the events is all there is to know. Whoever keeps events in memory learns from
+`last_change` that some were deleted.
 """
 
+import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from sqlalchemy import Connection, bindparam, delete
+from sqlalchemy import Connection, bindparam, delete, select, text
 
 from client.errors import ErasureIncomplete
 from client.events import Columns
@@ -18,9 +20,9 @@ from client.store_access import StoreAccess, translated
 from client.store_envelopes import ShopperSeal, decode, encode, names_in_use
 from client.store_rhythm import PACE, Rhythm
 from client.store_rotation_rows import SealedRow, fetch_sealed, lock_known, replace_sealed, shopper_pages
-from privacy.database import drop_deleted_bytes
+from privacy.database import drop_deleted_bytes, vacuum
 from privacy.errors import DecryptionError
-from privacy.schema import event_ids, events
+from privacy.schema import event_ids, events, meta
 
 _DELETE_ROW: Final = delete(events).where(
     events.c.holder == bindparam("of_holder"),
@@ -32,6 +34,11 @@ _DELETE_ID: Final = delete(event_ids).where(
     event_ids.c.holder == bindparam("of_holder"),
     event_ids.c.shopper == bindparam("of_shopper"),
     event_ids.c.blind == bindparam("of_blind"),
+)
+_PART: Final = "retention"
+_NOTE_CHANGE: Final = text(
+    "INSERT INTO meta (part, name, value) VALUES (:part, :holder, :mark) "
+    "ON CONFLICT (part, name) DO UPDATE SET value = excluded.value"
 )
 
 
@@ -72,11 +79,21 @@ def expire(
         for page in shopper_pages(access):
             _expire_page(access, page, before, done, None if dry_run else rhythm)
             step(done)
-        if not dry_run and not drop_deleted_bytes(access.engine):
+        if dry_run:
+            return done
+        vacuum(access.engine, [events.name, event_ids.name])
+        if not drop_deleted_bytes(access.engine):
             raise ErasureIncomplete(
                 "old events are deleted, but the write-ahead log is in use by another reader; run again to empty it"
             )
     return done
+
+
+def last_change(access: StoreAccess) -> str:
+    """Return a mark that is another one after every transaction that deleted old events of the holder."""
+    query = select(meta.c.value).where(meta.c.part == _PART, meta.c.name == access.holder)
+    with access.reading() as connection:
+        return connection.execute(query).scalar_one_or_none() or ""
 
 
 def _expire_page(
@@ -87,9 +104,10 @@ def _expire_page(
     while rows := fetch_sealed(access, events, page, after):
         changes, unreadable = _changes(access, rows, before)
         made = changes if rhythm is None else _apply(access, changes, rhythm)
-        _count(done, made)
         # What changed meanwhile, or lost its key to a rotation, is looked at again.
         looked_again = len(made) < len(changes) or (unreadable > 0 and not looked_again)
+        if rhythm is not None or not looked_again:
+            _count(done, made)
         if not looked_again:
             done.unreadable += unreadable
             after = (rows[-1].shopper, rows[-1].number)
@@ -105,6 +123,8 @@ def _apply(access: StoreAccess, changes: Sequence[_Change], rhythm: Rhythm) -> l
                 if _change_row(connection, access.holder, change):
                     _forget_ids(connection, access.holder, change)
                     made.append(change)
+            mark = {"part": _PART, "holder": access.holder, "mark": secrets.token_hex(8)}
+            connection.execute(_NOTE_CHANGE, mark)
             access.failpoint("expire: before commit")
     return made
 

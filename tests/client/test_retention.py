@@ -73,6 +73,16 @@ def test_a_dry_run_counts_and_changes_nothing(store: EventStore) -> None:
     assert expire(store.access, 30, pace=0) == counted
 
 
+def test_a_dry_run_counts_once_beside_a_row_that_does_not_open(store: EventStore) -> None:
+    """A page with such a row is looked at twice; what it holds is counted as the real run counts it."""
+    with writing(store.access.engine) as connection:
+        own = (events.c.shopper == ANNA, events.c.number == 0)
+        connection.execute(events.update().where(*own).values(sealed=b"damaged"))
+    counted = expire(store.access, 30, dry_run=True)
+    assert (counted.events, counted.unreadable) == (178, 1)
+    assert expire(store.access, 30, pace=0) == counted
+
+
 def test_the_ids_of_old_events_are_forgotten_and_no_others(store: EventStore) -> None:
     """What is gone could come again; what stayed is still known."""
     expire(store.access, 30, pace=0)

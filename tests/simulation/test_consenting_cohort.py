@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 from federation_world import SHOPPERS, population
 
 from client.cohort import Cohort, Home, cohort_at
 from client.consent import Purpose
 from client.store import EventStore
 from client.store_consent import Consents
+from client.store_retention import expire
 from privacy.keyring import Keyring
 from server.coordination.config import Participants
 
@@ -76,3 +78,21 @@ def test_shoppers_stay_in_memory_while_nobody_decides(tmp_path: Path) -> None:
     """Rounds that follow each other share the very same arrays."""
     population(tmp_path)
     assert cohort_of(tmp_path).units[0] is cohort_of(tmp_path).units[0]
+
+
+def test_what_retention_or_an_erasure_deletes_is_in_no_later_round(tmp_path: Path) -> None:
+    """Loaded events are looked up anew: the old ones, and those of who was erased and granted again, are gone."""
+    people = population(tmp_path)
+    before = cohort_of(tmp_path).units[0].shoppers
+    times = before.histories.times
+    middle = int(np.median(times))
+    assert times.min() < middle
+    with EventStore.open(
+        tmp_path / "store" / "events.db", Keyring.open(tmp_path / "keys"), "devices"
+    ) as store:
+        expire(store.access, middle, pace=0)
+        kept = cohort_of(tmp_path).units[0].shoppers
+        store.erase(people.devices[0])
+    decide(tmp_path, "devices", people.devices[:1], Purpose.TRAINING, granted=True)
+    assert kept.histories.times.min() >= middle
+    assert len(cohort_of(tmp_path).units[0].shoppers.histories.times) < len(kept.histories.times)
