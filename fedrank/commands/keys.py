@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fedrank.exits import DATA
 from fedrank.places import HolderOption, KeysOption, RunOption, StoreOption, holders_of, places
 
 if TYPE_CHECKING:
@@ -28,6 +29,15 @@ COPY_WARNING = (
 PROTECTED = (
     "The key-encryption key itself is the same. If a copy of the folder was made before, rotate it too: "
     "fedrank keys rotate --layer kek. Processes that run have to be started again with the new way to open it."
+)
+
+UNREADABLE = (
+    "rows did not open and stay as they are, with the older keys of their shoppers; look at them with "
+    "`fedrank db check`, then restore a backup or erase those shoppers, and rotate again"
+)
+LOG_IN_USE = (
+    "fedrank: another process reads a database, so old copies of rows or keys may lie in its log for now; rotate "
+    "again when it has ended"
 )
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
@@ -100,10 +110,15 @@ def rotate(
         done = _rotated(keyring, told, layer, holders, online)
     if as_json:
         typer.echo(json.dumps(done))
-        return
-    for name, count in done.items():
-        typer.echo(f"{name.replace('_', ' ')}: {count:,}")
-    typer.echo("Old copies of what was rotated do not open any more; make new backups.")
+    else:
+        for name, count in done.items():
+            typer.echo(f"{name.replace('_', ' ')}: {count:,}")
+        typer.echo("Old copies of what was rotated do not open any more; make new backups.")
+    if done.get("logs_not_emptied"):
+        typer.echo(LOG_IN_USE, err=True)
+    if done.get("rows_unreadable"):
+        typer.echo(f"fedrank: {done['rows_unreadable']:,} {UNREADABLE}", err=True)
+        raise typer.Exit(DATA)
 
 
 @app.command()
@@ -185,6 +200,7 @@ def _rotated(
                 found.append(reencrypt(events.access, pace=STORE_PACE if online else 0.0))
         done["rows_sealed"] = sum(one.rows for one in found)
         done["old_data_keys_destroyed"] = sum(one.keys_destroyed for one in found)
+        done["logs_not_emptied"] = sum(not one.old_copies_gone for one in found)
         done["rows_unreadable"] = sum(one.unreadable for one in found)
     return done
 
@@ -230,4 +246,6 @@ def _print_status(found: KeyringStatus) -> None:
         table.add_row(*(str(value) for value in asdict(one).values()))
     Console().print(table)
     for name in found.unfinished:
-        typer.echo(f"Unfinished: the rotation of {name}; run fedrank keys rotate again.")
+        typer.echo(
+            f"Unfinished: the rotation of {name}; run fedrank keys rotate again, for layer data with its store."
+        )

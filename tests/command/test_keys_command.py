@@ -10,6 +10,8 @@ import pytest
 
 from client.events import Event
 from client.store import EventStore
+from fedrank.exits import DATA
+from privacy.database import opened, writing
 from privacy.keyring import Keyring
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -141,6 +143,30 @@ def test_a_copy_is_not_rotated_in_place_of_the_live_store(
     assert fedrank(*words, live, "--adopt-store").returncode == 0
     assert fedrank(*words, live).returncode == 0
     assert stored(run) == {"devices": 30, "shop-1": 30}
+
+
+def test_rows_that_do_not_open_are_told_with_exit_code_3(fedrank: Run, run: Path) -> None:
+    """All others are rotated, and the keys of their shoppers stay."""
+    with opened(run / "store" / "events.db") as engine, writing(engine) as connection:
+        broken = connection.exec_driver_sql(
+            "UPDATE events SET sealed = zeroblob(90) WHERE holder = 'shop-1' AND shopper = "
+            "(SELECT min(shopper) FROM events WHERE holder = 'shop-1')"
+        ).rowcount
+    done = fedrank("keys", "rotate", "--run", str(run), "--json")
+    assert (done.returncode, json.loads(done.stdout)["rows_unreadable"]) == (DATA, broken)
+    assert "fedrank db check" in done.stderr
+
+
+def test_a_log_in_use_is_told_after_a_rotation(
+    fedrank: Run, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process that reads the store keeps old copies of rows in its log."""
+    with monkeypatch.context() as busy:
+        busy.setattr("client.store_rotation.drop_deleted_bytes", lambda _: False)
+        done = fedrank("keys", "rotate", "--run", str(run), "--layer", "data")
+    assert done.returncode == 0
+    assert "rotate again when it has ended" in done.stderr
+    assert fedrank("keys", "rotate", "--run", str(run), "--layer", "data").stderr == ""
 
 
 def test_a_passphrase_protects_from_then_on(

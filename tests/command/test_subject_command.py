@@ -120,6 +120,21 @@ def test_nothing_is_erased_where_no_receipt_can_be_made(fedrank: Fedrank, run: P
     assert json.loads(fedrank("subject", "export", ID, "--run", str(run)).stdout)["holders"][0]["events"]
 
 
+def test_an_erasure_beside_a_reader_has_its_receipt_and_asks_to_be_repeated(
+    fedrank: Fedrank, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At every holder rows and keys are gone; exit code 5 says that a log is not empty yet."""
+    words = ("subject", "erase", ID, "--run", str(run), "--yes", "--receipt")
+    with monkeypatch.context() as busy:
+        busy.setattr("client.store_erasure.drop_deleted_bytes", lambda _: False)
+        done = fedrank(*words, str(run / "receipt.json"))
+    assert (done.returncode, "erase again" in done.stderr) == (UNREACHABLE, True), done.stderr
+    receipts = json.loads((run / "receipt.json").read_bytes())
+    assert [(one["keys_destroyed"], one["verified"]["log_emptied"]) for one in receipts] == [(1, False)] * 2
+    assert fedrank("subject", "verify", str(run / "receipt.json")).stdout.count("valid: ") == 2
+    assert fedrank(*words, str(run / "again.json")).returncode == 0
+
+
 @pytest.mark.parametrize(
     "text", ["[" * 100_000 + "]" * 100_000, "[{}]", '[{"holder": "\\ud800", "time": "t", "public_key": ""}]']
 )
