@@ -3,6 +3,7 @@
 import math
 from typing import Any, Final
 
+from client.consent import DamagedConsent, Decision
 from client.events import COLUMN_NAMES, Event
 from client.store import EventStore
 from client.store_consent import Consents
@@ -23,12 +24,12 @@ def export_of(store: EventStore, shopper_id: str, ledger: Ledger | None, delta: 
         ledger: the budget ledger that the holder pays in, if there is one.
         delta: at which the spent epsilon is stated.
 
-    Raises `DamagedConsent` if the record of consent does not open; rows of events that do not are counted.
+    What does not open is counted.
     """
     holder = store.access.holder
     shopper = store.access.keys.pseudonymiser.of(shopper_id)
     events = store.history(shopper)
-    decisions = Consents(store.access).history(shopper)
+    decisions, damaged = _decisions(store, shopper)
     return {
         "holder": holder,
         "pseudonym": shopper,
@@ -43,8 +44,17 @@ def export_of(store: EventStore, shopper_id: str, ledger: Ledger | None, delta: 
             }
             for one in decisions
         ],
+        "consents_that_do_not_open": damaged,
         "budget": None if ledger is None else _budget(ledger, holder, shopper, delta),
     }
+
+
+def _decisions(store: EventStore, shopper: str) -> tuple[tuple[Decision, ...], int]:
+    """Return a shopper's decisions, and how many records of them (one or none) do not open."""
+    try:
+        return Consents(store.access).history(shopper), 0
+    except DamagedConsent:
+        return (), 1
 
 
 def _event(event: Event) -> dict[str, Any]:

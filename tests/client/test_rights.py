@@ -17,11 +17,11 @@ from client.receipts import ErasureFailed, InvalidReceipt, check_receipt, erase_
 from client.rights import export_of
 from client.store import EventStore
 from client.store_consent import Consents
-from privacy.database import open_engine, reading
+from privacy.database import open_engine, reading, writing
 from privacy.keyring import Keyring
 from privacy.ledger import Ledger
 from privacy.ledger_records import Charge
-from privacy.schema import shoppers
+from privacy.schema import consents, shoppers
 
 ID, DELTA = "anna@example.com", 1e-6
 CHARGE = Charge(
@@ -51,8 +51,8 @@ def store(database_url: str, keyring: Keyring) -> Iterator[EventStore]:
             store.append(
                 [Event(shopper=name(ID), event_id=f"e{number}", **fields), Event(shopper=name("b"), **fields)]
             )
-        consents = Consents(store.access, clock=lambda: 9)
-        consents.record([name(ID)], [Purpose.TRAINING], granted=True, origin="settings")
+        decisions = Consents(store.access, clock=lambda: 9)
+        decisions.record([name(ID)], [Purpose.TRAINING], granted=True, origin="settings")
         yield store
 
 
@@ -69,6 +69,14 @@ def test_a_copy_holds_everything_and_no_key(store: EventStore, keyring: Keyring,
     assert copy["budget"]["spent_epsilon"] > 0
     assert [release["release_id"] for release in copy["budget"]["releases"]] == ["r1"]
     assert store.access.keys.data_keys.newest([shopper])[shopper].key.hex() not in json.dumps(copy)
+
+
+def test_a_record_of_consent_that_does_not_open_is_counted_and_the_rest_is_copied(store: EventStore) -> None:
+    """Damage in one place takes no right away from what can still be read."""
+    with writing(store.access.engine) as connection:
+        connection.execute(consents.update().values(sealed=b"damaged"))
+    copy = export_of(store, ID, None, DELTA)
+    assert (len(copy["events"]), copy["consents"], copy["consents_that_do_not_open"]) == (2, [], 1)
 
 
 def test_of_an_unknown_shopper_the_copy_is_empty(store: EventStore, keyring: Keyring, tmp_path: Path) -> None:
