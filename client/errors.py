@@ -3,10 +3,8 @@
 No message ever holds an event, an embedding, a key or a shopper's id.
 """
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from client.store_erasure import Erased
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 
 class ClientError(Exception):
@@ -41,6 +39,14 @@ class NotTheLiveStore(StoreError):
     """Keys should be rotated over a store that is not the one that the keyring knows."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Erased:
+    """What an erasure destroyed: rows by table, and data keys."""
+
+    rows: Mapping[str, int]
+    keys: int
+
+
 class ErasureIncomplete(StoreError):
     """Rows and keys are deleted, but a copy may remain in a write-ahead log for now.
 
@@ -48,7 +54,7 @@ class ErasureIncomplete(StoreError):
         erased: what the erasure of a shopper destroyed; None for a run of retention.
     """
 
-    def __init__(self, message: str, erased: "Erased | None" = None) -> None:
+    def __init__(self, message: str, erased: Erased | None = None) -> None:
         """Keep what was destroyed, for the receipt."""
         super().__init__(message)
         self.erased = erased

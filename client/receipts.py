@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from client.errors import ClientError, ErasureIncomplete
+from client.errors import ClientError, Erased, ErasureIncomplete
 from client.store import EventStore
 from client.store_access import StoreAccess
-from client.store_erasure import Erased, erase_shopper, rows_left, vacuum_erased
+from client.store_erasure import erase_shopper, rows_left, vacuum_erased
 from privacy.receipts import verify
 
 FORMAT: Final = "fedrank erasure receipt"

@@ -1,11 +1,8 @@
 """Erasure: every row of a shopper and all of its data keys, so that no copy of a row can be read again."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-
 from sqlalchemy import Connection, Table, delete, func, select
 
-from client.errors import ErasureIncomplete
+from client.errors import Erased, ErasureIncomplete
 from client.store_access import StoreAccess, translated
 from client.store_locking import NO_KEY, lock_shoppers
 from privacy import schema
@@ -17,14 +14,6 @@ _OF_A_SHOPPER = [
     if {"holder", "shopper"} <= set(table.c.keys()) and table is not schema.data_keys
 ]
 """Every table of this database with rows of single shoppers; a new one is erased from without being named here."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Erased:
-    """What an erasure destroyed: rows by table, and data keys."""
-
-    rows: Mapping[str, int]
-    keys: int
 
 
 def erase_shopper(access: StoreAccess, shopper: str) -> Erased:
