@@ -17,6 +17,8 @@ from privacy.errors import ForeignLedger, KeyringError, LedgerRolledBack
 from privacy.schema import ledger_heads
 
 _LABEL: Final = "fedrank/ledger"
+_QUOTAS: Final = "/quotas"
+"""After the id of a ledger: the row is about changes of its quotas, not about its releases."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,14 +33,20 @@ class LedgerHead:
 class Anchor:
     """The place in a keyring's database where the newest state of the ledger is kept."""
 
-    __slots__ = ("_engine", "_key")
+    __slots__ = ("_engine", "_key", "_series")
 
-    def __init__(self, engine: Engine, key: bytes) -> None:
+    def __init__(self, engine: Engine, key: bytes, series: str = "") -> None:
         """Use the keyring's database, whose tables are there already, and its ledger key of 32 bytes."""
         if len(key) != KEY_BYTES:
             raise KeyringError(f"a ledger key has {len(key)} bytes; it needs {KEY_BYTES}")
         self._engine = engine
         self._key = key
+        self._series = series
+
+    @property
+    def of_quotas(self) -> "Anchor":
+        """The place where the newest state of the ledger's quotas is kept; its `releases` are changes of them."""
+        return Anchor(self._engine, self._key, _QUOTAS)
 
     def mac(self, *parts: str | int | bytes) -> bytes:
         """Return HMAC-SHA256 of the parts, each with its length in front, under the ledger key."""
@@ -47,7 +55,7 @@ class Anchor:
     def remembered(self) -> LedgerHead | None:
         """Return the newest state of the ledger that was seen, or None if none was ever charged."""
         with reading(self._engine) as connection:
-            return _remembered(connection)
+            return self._remembered(connection)
 
     def remember(self, newest: LedgerHead) -> None:
         """Keep a state of the ledger durably, unless a newer one is kept already; a repetition changes nothing.
@@ -58,23 +66,27 @@ class Anchor:
         if _is_kept(self.remembered(), newest):
             return
         with writing(self._engine) as connection:
-            known = _remembered(connection)
+            known = self._remembered(connection)
             if _is_kept(known, newest):
                 return
             row = {"releases": newest.releases, "head": newest.head}
             if known is None:
-                connection.execute(ledger_heads.insert().values(ledger=newest.ledger, **row))
+                connection.execute(ledger_heads.insert().values(ledger=newest.ledger + self._series, **row))
             else:
-                connection.execute(ledger_heads.update().values(row))
+                this = ledger_heads.c.ledger == newest.ledger + self._series
+                connection.execute(ledger_heads.update().where(this).values(row))
 
     def __repr__(self) -> str:
         """Show neither the key nor a head."""
         return "Anchor()"
 
-
-def _remembered(connection: Connection) -> LedgerHead | None:
-    row = connection.execute(select(ledger_heads)).one_or_none()
-    return None if row is None else LedgerHead(ledger=row.ledger, releases=row.releases, head=row.head)
+    def _remembered(self, connection: Connection) -> LedgerHead | None:
+        of_quotas = ledger_heads.c.ledger.endswith(_QUOTAS)
+        query = select(ledger_heads).where(of_quotas if self._series else ~of_quotas)
+        row = connection.execute(query).one_or_none()
+        if row is None:
+            return None
+        return LedgerHead(ledger=row.ledger.removesuffix(self._series), releases=row.releases, head=row.head)
 
 
 def _is_kept(known: LedgerHead | None, newest: LedgerHead) -> bool:

@@ -25,6 +25,7 @@ from privacy.keyring import Keyring
 from privacy.ledger_accounts import accounts_of, charge_accounts
 from privacy.ledger_chain import Chain
 from privacy.ledger_opening import catch_up, checked, open_ledger
+from privacy.ledger_quota_state import QuotaState
 from privacy.ledger_quotas import charge_quota, read_quotas, refuse_beyond_quota, remove_quota, write_quota
 from privacy.ledger_records import (
     Charge,
@@ -64,6 +65,7 @@ class Ledger:
         self._engine = engine
         self._anchor = anchor
         self._chain = chain
+        self._quotas = QuotaState(anchor, chain.start.ledger)
         self._clock = clock
         self._failpoint = failpoint
 
@@ -87,7 +89,7 @@ class Ledger:
         """
         engine, identity = open_ledger(url, keyring.anchor, create=create)
         chain = Chain(keyring.anchor, identity)
-        catch_up(engine, keyring.anchor, chain)
+        catch_up(engine, keyring.anchor, chain, QuotaState(keyring.anchor, identity))
         return cls(engine, keyring.anchor, chain, clock, failpoint)
 
     def reserve(self, charge: Charge, subjects: Sequence[str], cap_mu2: float) -> bool:
@@ -102,10 +104,11 @@ class Ledger:
         check_amount("the budget cap", cap_mu2)
         cohort = _checked_cohort(subjects)
         digest = hashlib.sha256("\n".join(cohort).encode()).hexdigest()
-        remembered = self._anchor.remembered()
+        remembered, known_quotas = self._anchor.remembered(), self._quotas.remembered()
         with writing(self._engine) as connection:
             _one_at_a_time(connection)
             self._chain.refuse_older(connection, remembered)
+            self._quotas.checked(connection, known_quotas)
             known = find_charge(connection, charge, digest)
             if known is None:
                 charge_quota(connection, charge)
@@ -153,10 +156,14 @@ class Ledger:
         """
         check_word("the holder of a quota", holder)
         check_amount("a quota", limit_mu2)
+        known = self._quotas.remembered()
         with writing(self._engine) as connection:
             _one_at_a_time(connection)
+            self._quotas.checked(connection, known)
             write_quota(connection, holder, limit_mu2)
-            return read_quotas(connection)[holder]
+            quota, newest = read_quotas(connection)[holder], self._quotas.note_change(connection)
+        self._quotas.remember(newest)
+        return quota
 
     def check_quotas(self, holders: Iterable[str], mu2: float) -> None:
         """Raise `QuotaExceeded` if a holder's quota would not pay for `mu2` more; nothing is charged."""
@@ -165,15 +172,23 @@ class Ledger:
 
     def remove_quota(self, holder: str) -> bool:
         """Leave only the shoppers' cap to bound the releases of `holder`; return whether it had a quota."""
+        known = self._quotas.remembered()
         with writing(self._engine) as connection:
-            return remove_quota(connection, holder)
+            _one_at_a_time(connection)
+            newest = self._quotas.checked(connection, known)
+            removed = remove_quota(connection, holder)
+            if removed:
+                newest = self._quotas.note_change(connection)
+        self._quotas.remember(newest)
+        return removed
 
     def verify(self) -> int:
         """Check the whole chain of charges, and that accounts and quotas add up to it; return its length.
 
         Raises `LedgerDamaged` naming the position or the holder, `LedgerRolledBack` as `open` does.
         """
-        return checked(self._engine, self._anchor, self._chain).releases
+        newest, _ = checked(self._engine, self._anchor, self._chain, self._quotas)
+        return newest.releases
 
     def charges(self, holder: str | None = None) -> list[ChargeRecord]:
         """Return the charges of one holder (default: of all), in the order of their reservation."""

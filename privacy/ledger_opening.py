@@ -12,6 +12,7 @@ from privacy.database import open_engine, prepare, reading, shown, snapshot, wri
 from privacy.errors import DatabaseMissing, ForeignLedger, LedgerDamaged, LedgerRolledBack
 from privacy.ledger_audit import check_sums
 from privacy.ledger_chain import Chain
+from privacy.ledger_quota_state import QuotaState
 from privacy.schema import meta
 
 _IDENTITY: Final = {"part": "ledger", "name": "id"}
@@ -38,25 +39,28 @@ def open_ledger(place: str | Path, anchor: Anchor, *, create: bool) -> tuple[Eng
         ) from None
 
 
-def checked(engine: Engine, anchor: Anchor, chain: Chain) -> LedgerHead:
-    """Check a whole ledger, its chain and its sums, against what the keyring remembers; return its newest state.
+def checked(
+    engine: Engine, anchor: Anchor, chain: Chain, quotas: QuotaState
+) -> tuple[LedgerHead, LedgerHead]:
+    """Check a whole ledger against what the keyring remembers; return the state of its charges and of its quotas.
 
     Nobody waits for it, and what is charged meanwhile is not in it. Raises `ForeignLedger`, `LedgerRolledBack` or
     `LedgerDamaged`.
     """
-    remembered = anchor.remembered()
+    remembered, known_quotas = anchor.remembered(), quotas.remembered()
     with snapshot(engine) as connection:
         chain.refuse_older(connection, remembered)
         newest = _verified(connection, chain, remembered)
         check_sums(connection)
-    return newest
+        return newest, quotas.checked(connection, known_quotas)
 
 
-def catch_up(engine: Engine, anchor: Anchor, chain: Chain) -> None:
-    """Check a ledger, and let the keyring remember charges that came after what it knew. Raises as `checked`."""
-    newest = checked(engine, anchor, chain)
+def catch_up(engine: Engine, anchor: Anchor, chain: Chain, quotas: QuotaState) -> None:
+    """Check a ledger, and let the keyring remember what came after what it knew. Raises as `checked`."""
+    newest, newest_quotas = checked(engine, anchor, chain, quotas)
     if newest.releases:
         anchor.remember(newest)
+    quotas.remember(newest_quotas)
 
 
 def _identity(engine: Engine, *, create: bool) -> str:

@@ -42,7 +42,13 @@ class Model:
 
     spent: dict[tuple[str, int], float] = field(default_factory=dict)
     quotas: dict[str, float] = field(default_factory=dict)
+    quota_changes: int = 0
     releases: list[tuple[str, str, float, tuple[int, ...]]] = field(default_factory=list)
+
+    @property
+    def history(self) -> tuple[int, int]:
+        """How many releases and changes of quotas there were; both only rise."""
+        return len(self.releases), self.quota_changes
 
     def cost(self, holder: str) -> float:
         """What all releases of a holder have cost."""
@@ -74,7 +80,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.keys = self.folder / f"keys-{next(_numbers)}"
         restore(self.url, {table.name: [] for table in TABLES})
         self.model = Model()
-        self.backups: list[tuple[int, Backup]] = []
+        self.backups: list[tuple[tuple[int, int], Backup]] = []
         self.ledger = opened(self.url, self.keys)
 
     @rule(holder=HOLDERS, price=PRICES, cohort=COHORTS)
@@ -120,27 +126,30 @@ class LedgerMachine(RuleBasedStateMachine):
     def set_quota(self, holder: str, limit: float) -> None:
         """A quota counts what was spent before."""
         self.model.quotas[holder] = limit
+        self.model.quota_changes += 1
         assert self.ledger.set_quota(holder, limit).spent_mu2 == self.model.cost(holder)
 
     @rule(holder=HOLDERS)
     def remove_quota(self, holder: str) -> None:
         """Removing tells whether there was one."""
-        assert self.ledger.remove_quota(holder) is (self.model.quotas.pop(holder, None) is not None)
+        had_one = self.model.quotas.pop(holder, None) is not None
+        self.model.quota_changes += had_one
+        assert self.ledger.remove_quota(holder) is had_one
 
     @rule()
     def back_up(self) -> None:
         """Keep a dump for later."""
-        self.backups.append((len(self.model.releases), backup_of(self.url)))
+        self.backups.append((self.model.history, backup_of(self.url)))
 
     @precondition(lambda self: self.backups)
     @rule(data=st.data())
     def restore_a_backup(self, data: st.DataObject) -> None:
-        """A dump is accepted if nothing was charged since, and refused otherwise; then the newest comes back."""
-        releases, dump = data.draw(st.sampled_from(self.backups))
+        """A dump is accepted if no charge and no change of a quota came since; then the newest comes back."""
+        history, dump = data.draw(st.sampled_from(self.backups))
         self.ledger.close()
         newest = backup_of(self.url)
         restore(self.url, dump)
-        assert is_refused(self.url, self.keys, LedgerRolledBack) is (releases < len(self.model.releases))
+        assert is_refused(self.url, self.keys, LedgerRolledBack) is (history != self.model.history)
         restore(self.url, newest)
         self.ledger = opened(self.url, self.keys)
 

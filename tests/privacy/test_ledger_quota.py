@@ -1,16 +1,17 @@
 """A merchant's quota bounds all of its releases together, whichever of its shoppers pay, on both databases."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from ledger_world import charge, opened, subjects
+from ledger_world import backup_of, charge, opened, restore, subjects
 from sqlalchemy import update
 
 from privacy.accountant import mu_of
 from privacy.database import writing
-from privacy.errors import BudgetExceeded, InvalidCharge, LedgerDamaged, QuotaExceeded
+from privacy.errors import BudgetExceeded, InvalidCharge, LedgerDamaged, LedgerRolledBack, QuotaExceeded
 from privacy.ledger import Ledger
 from privacy.ledger_records import Quota
 from privacy.plan import Plan, Stage, Trust, make_plan
@@ -127,3 +128,40 @@ def test_a_run_beyond_any_quota_is_refused_before_it_begins(
     population.check_quotas(ledger, plan(7.0))
     with pytest.raises(QuotaExceeded, match=holder):
         population.check_quotas(ledger, plan(20.0))
+
+
+def test_an_older_ledger_without_a_later_quota_is_refused(
+    ledger: Ledger, database_url: str, tmp_path: Path
+) -> None:
+    """No release came between, and still the copy from before the quota is known, also while it is in use."""
+    ledger.reserve(charge("r1", "shop-1"), subjects(2), 4.0)
+    old = backup_of(database_url)
+    ledger.set_quota("shop-1", 0.25)
+    restore(database_url, old)
+    with pytest.raises(LedgerRolledBack, match="changed 0 times, but the keyring remembers 1"):
+        opened(database_url, tmp_path / "keys")
+    with pytest.raises(LedgerRolledBack):
+        ledger.reserve(charge("r2", "shop-1"), subjects(2), 4.0)
+
+
+def test_a_quota_that_was_raised_in_the_database_is_found(ledger: Ledger) -> None:
+    """Quotas are covered by a keyed hash."""
+    ledger.set_quota("shop-1", 0.25)
+    with writing(ledger._engine) as connection:
+        connection.execute(update(quotas).values(limit_mu2=8.0))
+    with pytest.raises(LedgerDamaged, match="not those that were set"):
+        ledger.reserve(charge("r1", "shop-1"), subjects(2), 4.0)
+
+
+def test_a_crash_between_a_quota_and_the_keyring_is_caught_up(database_url: str, tmp_path: Path) -> None:
+    """A keyring that did not hear of the quota accepts the ledger with it, and from then on remembers it."""
+    opened(database_url, tmp_path / "keys").close()
+    shutil.copytree(tmp_path / "keys", tmp_path / "unknowing")
+    old = backup_of(database_url)
+    ledger = opened(database_url, tmp_path / "keys")
+    ledger.set_quota("shop-1", 0.25)
+    ledger.close()
+    opened(database_url, tmp_path / "unknowing").close()
+    restore(database_url, old)
+    with pytest.raises(LedgerRolledBack, match="the keyring remembers 1"):
+        opened(database_url, tmp_path / "unknowing")
