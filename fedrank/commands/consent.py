@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from client.consent import Decision
     from client.store import EventStore
 
+DOES_NOT_OPEN = "does not open"
+
 app = typer.Typer(help="Record and show what shoppers allow.", no_args_is_help=True)
 
 
@@ -76,10 +78,18 @@ def show(
     histories = dict(_at_holders(places(run, store, keys), holder, lambda events: _history(events, name)))
     if as_json:
         typer.echo(
-            json.dumps({one: [_as_json(decision) for decision in found] for one, found in histories.items()})
+            json.dumps(
+                {
+                    one: DOES_NOT_OPEN if found is None else [_as_json(decision) for decision in found]
+                    for one, found in histories.items()
+                }
+            )
         )
         return
     for one, found in histories.items():
+        if found is None:
+            typer.echo(f"{one}: the record {DOES_NOT_OPEN}, so nothing is allowed")
+            continue
         for decision in found:
             moment = datetime.fromtimestamp(decision.time, UTC).isoformat()
             word = "granted" if decision.granted else "withdrawn"
@@ -114,10 +124,15 @@ def _record(
         typer.echo(f"{one}: {'granted' if granted else 'withdrawn'} by {count} of {len(names)} shoppers")
 
 
-def _history(events: EventStore, name: str) -> tuple[Decision, ...]:
+def _history(events: EventStore, name: str) -> tuple[Decision, ...] | None:
+    """Return a shopper's decisions; None if the record of them does not open."""
+    from client.consent import DamagedConsent
     from client.store_consent import Consents
 
-    return Consents(events.access).history(events.access.keys.pseudonymiser.of(name))
+    try:
+        return Consents(events.access).history(events.access.keys.pseudonymiser.of(name))
+    except DamagedConsent:
+        return None
 
 
 def _at_holders(

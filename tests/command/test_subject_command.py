@@ -17,8 +17,10 @@ from client.events import Event
 from client.store import EventStore
 from client.store_consent import Consents
 from fedrank.exits import DATA, UNREACHABLE, USAGE
+from privacy.database import open_engine, writing
 from privacy.keyring import Keyring
 from privacy.pseudonyms import NotAnId, Pseudonymiser
+from privacy.schema import consents
 
 Fedrank = Callable[..., subprocess.CompletedProcess[str]]
 ID = "canary-anna-77"
@@ -196,6 +198,17 @@ def test_consent_is_granted_to_one_holder_and_withdrawn_everywhere(fedrank: Fedr
         (True, "command line"),
         (False, "settings page"),
     ]
+
+
+def test_decisions_that_do_not_open_are_shown_as_such_beside_the_others(fedrank: Fedrank, run: Path) -> None:
+    """Damage at one holder hides nothing of another."""
+    engine = open_engine(run / "store" / "events.db")
+    with writing(engine) as connection:
+        connection.execute(consents.update().where(consents.c.holder == "devices").values(sealed=b"-"))
+    engine.dispose()
+    found = json.loads(fedrank("consent", "show", ID, "--run", str(run), "--json").stdout)
+    assert found["devices"] == "does not open"
+    assert len(found["shop-1"]) == 2
 
 
 def test_retention_counts_first_and_deletes_then(fedrank: Fedrank, run: Path) -> None:
