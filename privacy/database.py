@@ -50,7 +50,7 @@ def database_url(place: str | Path) -> URL:
     if isinstance(place, Path) or "://" not in place:
         return URL.create("sqlite", database=str(Path(place).absolute()))
     try:
-        url = make_url(place)
+        url = make_url(place.replace("postgres://", "postgresql://"))
     except (ArgumentError, ValueError):
         raise DatabaseError(
             "a database URL is malformed; write sqlite:////path/to/file.db or postgresql://user@host/name"
@@ -149,7 +149,7 @@ def prepare(engine: Engine, *, create: bool = True, failpoint: Failpoint = no_fa
     if found is not None:
         raise OlderSchema(
             f"{where} has revision {found} of the tables and this version of fedrank needs {REVISIONS[-1]}; "
-            "make a backup (`fedrank db backup`), then run `fedrank db migrate`"
+            "make a backup (`fedrank db backup`, of a keyring `fedrank keys backup`), then run `fedrank db migrate`"
         )
     if not create:
         raise DatabaseMissing(f"{where} holds no tables of fedrank; check the path or URL")

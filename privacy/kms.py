@@ -96,6 +96,13 @@ Unlock = Unprotected | Passphrase | KeyFile | Pkcs11Token
 """How the key-encryption key is protected and opened."""
 
 
+_VARIABLE: Final[Mapping[type, str]] = {
+    Passphrase: "FEDRANK_PASSPHRASE",
+    KeyFile: "FEDRANK_KEY_FILE",
+    Pkcs11Token: "FEDRANK_PKCS11_MODULE",
+}
+
+
 def unlock_from(environment: Mapping[str, str]) -> Unlock:
     """Choose how to open the key-encryption key by variables of the environment; `Unprotected` if none is set.
 
@@ -115,7 +122,7 @@ def unlock_from(environment: Mapping[str, str]) -> Unlock:
     if len(found) > 1:
         raise KmsUnavailable(
             "the environment names several ways to open the key-encryption key "
-            f"({', '.join(type(one).__name__ for one in found)}); leave the one that the keyring is protected by"
+            f"({', '.join(_VARIABLE[type(one)] for one in found)}); leave the one that the keyring is protected by"
         )
     return found[0] if found else Unprotected()
 

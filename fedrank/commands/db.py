@@ -46,7 +46,10 @@ def migrate(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Take a database's tables to a revision, up or down, all or nothing. Make a backup first."""
+    """Take a database's tables to a revision, up or down, all or nothing.
+
+    Make a backup first: with `fedrank db backup`, and of a keyring's keys.db with `fedrank keys backup`.
+    """
     from privacy.database import migrate as take
     from privacy.database import opened, shown
     from privacy.schema import REVISIONS
@@ -182,5 +185,6 @@ def _print(health: Health, damage: list[str], *, rows_opened: bool) -> None:
         )
     if health.revision != health.newest_revision:
         typer.echo(
-            f"The newest revision is {health.newest_revision}: make a backup, then run `fedrank db migrate`."
+            f"The newest revision is {health.newest_revision}: make a backup (of a keyring "
+            "`fedrank keys backup`), then run `fedrank db migrate`."
         )

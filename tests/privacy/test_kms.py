@@ -196,7 +196,10 @@ def test_the_environment_says_how_a_keyring_is_opened(tmp_path: Path, key_file: 
 @pytest.mark.parametrize(
     ("environment", "words"),
     [
-        ({"FEDRANK_PASSPHRASE": "x", "FEDRANK_KEY_FILE": "y"}, "several ways.*Passphrase, KeyFile"),
+        (
+            {"FEDRANK_PASSPHRASE": "x", "FEDRANK_KEY_FILE": "y"},
+            "several ways.*FEDRANK_PASSPHRASE, FEDRANK_KEY_FILE",
+        ),
         ({"FEDRANK_PASSPHRASE": "x", "FEDRANK_PASSPHRASE_FILE": "y"}, "both set"),
         ({"FEDRANK_PASSPHRASE_FILE": "nowhere/x"}, "no such file"),
         ({"FEDRANK_PASSPHRASE_FILE": "{empty}"}, "holds no text"),
