@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,42 +26,86 @@ WARM_S = 3.0
 
 
 @dataclass(frozen=True, kw_only=True)
+class Spell:
+    """A stretch of time on the monotonic clock, with or without re-encryption."""
+
+    start: float
+    end: float
+    rotating: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class Online:
     """What one re-encryption under load did.
 
     Attributes:
         rows: of events that were re-encrypted.
-        seconds: that it took.
-        start: of the measured load.
-        before, after: of the re-encryption. All on the monotonic clock.
+        spells: calm ones and rotating ones in turn.
     """
 
     rows: int
-    start: float
-    before: float
-    after: float
+    spells: tuple[Spell, ...]
     seen: Seen
 
     @property
     def seconds(self) -> float:
-        """How long the re-encryption took."""
-        return self.after - self.before
+        """How long the re-encryption worked."""
+        return sum(spell.end - spell.start for spell in self.spells if spell.rotating)
 
     def operations(self) -> int:
-        """Return how many operations were due while the re-encryption went on."""
-        return sum(len(self._seconds(kind, during=True)) for kind in KINDS)
+        """Return how many operations were due while the re-encryption worked."""
+        return sum(len(self._latencies(kind, self._spells(rotating=True))) for kind in KINDS)
 
-    def p99(self, kind: str, *, during: bool) -> float:
+    def p99(self, kind: str, *, rotating: bool) -> float:
         """Return the 99th percentile of the seconds of one kind of operation, with or without re-encryption."""
-        return float(np.quantile(self._seconds(kind, during), 0.99))
+        return float(np.quantile(self._latencies(kind, self._spells(rotating)), 0.99))
 
-    def _seconds(self, kind: str, during: bool) -> list[float]:
-        measured = [(due, seconds) for due, seconds, _ in getattr(self.seen, kind) if due >= self.start]
-        return [seconds for due, seconds in measured if (self.before <= due <= self.after) == during]
+    def p99_by_spell(self, kind: str) -> float:
+        """Return the ratio of p99 in a rotating spell to p99 in the calm ones beside it: the median over spells."""
+        ratios = []
+        for before, between, after in zip(self.spells, self.spells[1:], self.spells[2:], strict=False):
+            if between.rotating:
+                calm = self._latencies(kind, [before, after])
+                ratios.append(np.quantile(self._latencies(kind, [between]), 0.99) / np.quantile(calm, 0.99))
+        return float(np.median(ratios))
+
+    def _spells(self, rotating: bool) -> list[Spell]:
+        return [spell for spell in self.spells if spell.rotating == rotating]
+
+    def _latencies(self, kind: str, spells: Sequence[Spell]) -> list[float]:
+        found = getattr(self.seen, kind)
+        return [seconds for due, seconds, _ in found if any(one.start <= due < one.end for one in spells)]
 
 
-def online(new: NewDatabase, shoppers: int, calm_s: float) -> Online:
-    """Fill a store, put it under load, and re-encrypt it between two calm spells of the same load.
+class Spells:
+    """Cuts a re-encryption into rotating spells with calm ones before, between and after them."""
+
+    def __init__(self, rotating_s: float, calm_s: float) -> None:
+        """Take the length of both kinds; `calm` comes first."""
+        self.done: list[Spell] = []
+        self._rotating_s, self._calm_s = rotating_s, calm_s
+        self._since = 0.0
+
+    def calm(self) -> None:
+        """Let the load alone for one spell; what comes after it is a rotating one."""
+        start = time.monotonic()
+        time.sleep(self._calm_s)
+        self._since = time.monotonic()
+        self.done.append(Spell(start=start, end=self._since, rotating=False))
+
+    def rest(self) -> None:
+        """End the rotating spell, and let the load alone."""
+        self.done.append(Spell(start=self._since, end=time.monotonic(), rotating=True))
+        self.calm()
+
+    def step(self, _done: object) -> None:
+        """Rest between two pages if the rotating spell has been long enough."""
+        if time.monotonic() - self._since >= self._rotating_s:
+            self.rest()
+
+
+def online(new: NewDatabase, shoppers: int, rotating_s: float) -> Online:
+    """Fill a store, put it under load, and re-encrypt it in spells with calm ones, half as long, between them.
 
     Raises:
         EventsLost: not every event is there once, or a row did not open, at the end.
@@ -69,21 +114,18 @@ def online(new: NewDatabase, shoppers: int, calm_s: float) -> Online:
         keys = Path(folder) / "keys"
         with world.store_at(url, keys) as store:
             fill(store, shoppers)
+        spells = Spells(rotating_s, rotating_s / 2)
         spec = Spec(url=url, keys=str(keys), shoppers=shoppers, events=PER_SHOPPER)
-        with load_on(spec) as load:
+        with load_on(spec) as load, world.store_at(url, keys) as store:
             time.sleep(WARM_S)
-            start = time.monotonic()
-            time.sleep(calm_s)
-            before = time.monotonic()
-            with world.store_at(url, keys) as store:
-                reencrypt(store.access)
-            after = time.monotonic()
-            time.sleep(calm_s)
+            spells.calm()
+            reencrypt(store.access, step=spells.step)
+            spells.rest()
             seen = load.stop()
         rows = shoppers * PER_SHOPPER
         with world.store_at(url, keys) as store:
             check_all_there(store, rows, seen.acknowledged)
-    return Online(rows=rows, start=start, before=before, after=after, seen=seen)
+    return Online(rows=rows, spells=tuple(spells.done), seen=seen)
 
 
 def fill(store: EventStore, shoppers: int) -> None:

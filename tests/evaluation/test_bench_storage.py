@@ -18,7 +18,7 @@ from evaluation.bench.storage import Sizes, rows_on
 from evaluation.bench.storage_bulk import EventsLost, NewDatabase, append_pairs, new_sqlite, read_pairs
 from evaluation.bench.storage_charges import NotCharged, charge_seconds
 from evaluation.bench.storage_load import LoadFailed, Seen, Spec, load_on, paced, run
-from evaluation.bench.storage_online import Online, check_all_there, online
+from evaluation.bench.storage_online import Online, Spell, Spells, check_all_there, online
 from evaluation.bench.storage_single import erasure_seconds, single_appends
 from evaluation.errors import SettingsError
 from evaluation.settings import Watch
@@ -34,7 +34,7 @@ TINY = Sizes(
     erased=2,
     erased_events=70,
     online_shoppers={storage.SQLITE: 2, storage.POSTGRESQL: 2},
-    calm_s=0.5,
+    rotating_s=0.5,
     single_s=0.1,
 )
 
@@ -199,20 +199,38 @@ def test_a_re_encryption_under_load_loses_nothing_and_says_what_was_felt(
 ) -> None:
     """Between two calm spells; every acknowledged write of the load is there afterwards."""
     monkeypatch.setattr(storage_online, "WARM_S", 0.1)
-    found = online(new, 3, 0.5)
+    found = online(new, 3, 1.0)
     assert found.rows == 300 and found.seconds > 0
     assert found.seen.faults() == [] and found.operations() > 0
-    assert found.p99("reads", during=False) > 0 and found.p99("writes", during=False) > 0
+    assert [spell.rotating for spell in found.spells[:3]] == [False, True, False]
+    assert found.p99("reads", rotating=False) > 0 and found.p99("writes", rotating=False) > 0
 
 
 def test_percentiles_are_taken_of_operations_with_and_without_re_encryption() -> None:
-    """By when they were due; those before the first calm spell are warming."""
-    slow, fast, warming = [(5.0, 0.2, "")] * 10, [(2.0, 0.1, ""), (9.0, 0.1, "")] * 10, [(0.5, 9.0, "")]
-    seen = Seen(reads=[*slow, *fast, *warming], writes=[])
-    found = Online(rows=1, start=1.0, before=4.0, after=6.0, seen=seen)
-    assert found.p99("reads", during=True) == pytest.approx(0.2)
-    assert found.p99("reads", during=False) == pytest.approx(0.1)
-    assert found.operations() == 10 and found.seconds == 2.0
+    """By the spell in which they were due; what was due before the first is left out."""
+    kinds = (False, True, False, True, False)
+    spells = tuple(Spell(start=one, end=one + 1.0, rotating=kind) for one, kind in enumerate(kinds, start=1))
+    latencies = (0.1, 0.2, 0.1, 0.4, 0.1)
+    reads = [(spell.start + 0.5, took, "") for spell, took in zip(spells, latencies, strict=True)] * 10
+    found = Online(rows=1, spells=spells, seen=Seen(reads=[*reads, (0.5, 9.0, ""), (6.0, 9.0, "")]))
+    assert found.p99("reads", rotating=True) == pytest.approx(0.4)
+    assert found.p99("reads", rotating=False) == pytest.approx(0.1)
+    assert found.p99_by_spell("reads") == pytest.approx(3.0), "the median of 2 and 4"
+    assert found.operations() == 20 and found.seconds == 2.0
+
+
+def test_a_long_re_encryption_rests_between_its_pages() -> None:
+    """After each rotating spell that was long enough, and once more at the end."""
+    spells = Spells(0.0, 0.0)
+    spells.calm()
+    spells.step(None)
+    spells.step(None)
+    spells.rest()
+    assert [spell.rotating for spell in spells.done] == [False, True, False, True, False, True, False]
+    patient = Spells(3600.0, 0.0)
+    patient.calm()
+    patient.step(None)
+    assert len(patient.done) == 1
 
 
 def test_a_lost_or_doubled_event_after_a_re_encryption_ends_the_bench(store: EventStore) -> None:
