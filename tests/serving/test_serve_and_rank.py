@@ -214,7 +214,7 @@ def test_an_endpoint_that_cannot_be_opened_says_why_and_never_says_ready(
 
 def endpoint_options(run: Path, **changes: Any) -> EndpointOptions:
     """The run folder's own store and keys on a free port, with changes."""
-    fields = {
+    fields: dict[str, Any] = {
         "store": str(run / "store" / "events.db"),
         "keys": run / "keys",
         "config": EndpointConfig(port=0),
