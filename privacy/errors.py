@@ -128,9 +128,5 @@ class DamagedDataKeys(KeyringError):
     """The newest data key of a shopper does not open; the message names its row."""
 
 
-class DestructionIncomplete(KeyringError):
-    """A key is deleted, but its wrapped bytes may still lie in the log of the keyring's database."""
-
-
 class RotationRunning(KeyringError):
     """Another process is rotating, protecting or copying the keys of this keyring."""
