@@ -43,14 +43,14 @@ test: install-dev
 		echo "PostgreSQL is not installed, so its tests skip; for all tests: apt-get install postgresql"
 	@command -v softhsm2-util >/dev/null || \
 		echo "SoftHSM is not installed, so tests of PKCS#11 skip; for all tests: apt-get install softhsm2"
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: install-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 clean:
 	rm -rf $(VENV) runs build *.egg-info

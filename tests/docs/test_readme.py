@@ -16,8 +16,6 @@ ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = [line for line in README.splitlines() if line.startswith(".venv/bin/fedrank ")]
 
-pytestmark = pytest.mark.xdist_group("readme")  # one run after the other, on one worker's shop
-
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -34,7 +34,7 @@ SMALL = (
     "--epsilon",
     "4",
 )
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("canaries")]
+pytestmark = pytest.mark.slow
 ANNA, NEW = shopper_id(7), f"{SHOPPER}.new+käufer@shop.example"
 
 

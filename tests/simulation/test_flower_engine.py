@@ -29,7 +29,6 @@ BIN = Path(sys.executable).parent
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.xdist_group("ray"),  # one Ray at a time: two cores are few for two of them
     pytest.mark.skipif(
         importlib.util.find_spec("ray") is None,
         reason="Flower's simulation engine needs ray: pip install 'fedrank[simulation]'",
