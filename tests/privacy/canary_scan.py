@@ -50,6 +50,14 @@ def scan(places: list[Path], canaries: Mapping[str, str]) -> list[Hit]:
     return sorted(hits)
 
 
+def content_of(file: Path) -> bytes:
+    """What is in a file now; nothing if a running database has removed it since it was listed."""
+    try:
+        return file.read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
 def _files(place: Path) -> list[Path]:
     return [place] if place.is_file() else [path for path in place.rglob("*") if path.is_file()]
 
@@ -57,11 +65,7 @@ def _files(place: Path) -> list[Path]:
 def _in_file(file: Path, forms: Mapping[str, Mapping[str, bytes]]) -> Iterator[Hit]:
     for name, form in _found(str(file).encode(), forms):
         yield Hit(file=file, canary=name, form=form, inside=("name",))
-    try:
-        data = file.read_bytes()
-    except FileNotFoundError:  # a log of a database that was emptied meanwhile
-        return
-    for inside, layer in _layers(data):
+    for inside, layer in _layers(content_of(file)):
         for name, form in _found(layer, forms):
             yield Hit(file=file, canary=name, form=form, inside=inside)
 

@@ -10,6 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import psycopg
 import pytest
+from canary_scan import content_of
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
 from sqlalchemy import Table, select
@@ -52,7 +53,7 @@ def windows(data: bytes, length: int) -> set[bytes]:
 
 def keys_in(files: list[Path], copies: list[Copy]) -> set[bytes]:
     """The windows of 16 and 32 bytes that open one of the copies."""
-    tried = set().union(*(windows(file.read_bytes(), length) for file in files for length in (16, 32)))
+    tried = set().union(*(windows(content_of(file), length) for file in files for length in (16, 32)))
     return {key for key in tried if any(copy.opens_with(key) for copy in copies)}
 
 
@@ -126,7 +127,7 @@ def contain(files: list[Path], secrets: set[bytes]) -> set[bytes]:
     """Those of the secrets that are in a file, as they are or in hexadecimal."""
     found = set()
     for file in files:
-        data = file.read_bytes()
+        data = content_of(file)
         found |= {one for one in secrets if one in data or one.hex().encode() in data.lower()}
     return found
 
