@@ -29,6 +29,8 @@ class Basis(StrEnum):
     HISTORY = "history"
     STORED = "stored"
     NOT_USED = "not_used"
+    SESSION = "session"
+    SEGMENT = "segment"
 
 
 class ReasonKind(StrEnum):
@@ -39,6 +41,13 @@ class ReasonKind(StrEnum):
     POPULAR = "popular"
     QUERY = "query"
     SIMILAR = "similar"
+    TOGETHER = "together"
+    NEW = "new"
+    POPULAR_CATEGORY = "popular_category"
+    SEGMENT = "segment"
+    MEANING = "meaning"
+    PROMOTION = "promotion"
+    EXPLORATION = "exploration"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +69,15 @@ class UserVector:
 
 @dataclass(frozen=True, kw_only=True)
 class RankQuery:
-    """A validated question. `history` None means that nobody is known; an embedding goes before a history."""
+    """A validated question. `history` None means that nobody is known; an embedding goes before a history.
+
+    Attributes:
+        session: what was done just now; counts after history or embedding, and alone where neither is there.
+        segment: number of a group of items in the released model that the caller says fits.
+        hidden: item ids never to list.
+        categories, merchants: only items of these; empty: of any.
+        reasons: whether reasons are wanted.
+    """
 
     surface: Surface
     k: int
@@ -71,6 +88,12 @@ class RankQuery:
     words: str = ""
     item_id: str = ""
     exclude_seen: bool = True
+    session: Sequence[PastEvent] = ()
+    segment: int | None = None
+    hidden: Sequence[str] = ()
+    categories: Sequence[str] = ()
+    merchants: Sequence[str] = ()
+    reasons: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,21 +25,21 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&proto/fedrank/ranking/v1/ranking.proto\x12\x12\x66\x65\x64rank.ranking.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"v\n\x0cHistoryEvent\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12+\n\x04kind\x18\x02 \x01(\x0e\x32\x1d.fedrank.ranking.v1.EventKind\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\";\n\x07History\x12\x30\n\x06\x65vents\x18\x01 \x03(\x0b\x32 .fedrank.ranking.v1.HistoryEvent\"6\n\rUserEmbedding\x12\x0e\n\x06values\x18\x01 \x03(\x02\x12\x15\n\rmodel_version\x18\x02 \x01(\t\"8\n\x07\x43ontext\x12-\n\ttimestamp\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xdf\x02\n\x0bRankRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12,\n\x07surface\x18\x02 \x01(\x0e\x32\x1b.fedrank.ranking.v1.Surface\x12\t\n\x01k\x18\x03 \x01(\r\x12;\n\x0euser_embedding\x18\x04 \x01(\x0b\x32!.fedrank.ranking.v1.UserEmbeddingH\x00\x12.\n\x07history\x18\x05 \x01(\x0b\x32\x1b.fedrank.ranking.v1.HistoryH\x00\x12\x11\n\x07shopper\x18\x06 \x01(\tH\x00\x12,\n\x07\x63ontext\x18\x07 \x01(\x0b\x32\x1b.fedrank.ranking.v1.Context\x12\r\n\x05query\x18\x08 \x01(\t\x12\x0f\n\x07item_id\x18\t \x01(\t\x12\x19\n\x0c\x65xclude_seen\x18\n \x01(\x08H\x01\x88\x01\x01\x42\t\n\x07profileB\x0f\n\r_exclude_seen\"U\n\x06Reason\x12,\n\x04kind\x18\x01 \x01(\x0e\x32\x1e.fedrank.ranking.v1.ReasonKind\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x0f\n\x07item_id\x18\x03 \x01(\t\"\x99\x01\n\nRankedItem\x12\x0c\n\x04rank\x18\x01 \x01(\r\x12\x0f\n\x07item_id\x18\x02 \x01(\t\x12\x13\n\x0bmerchant_id\x18\x03 \x01(\t\x12\r\n\x05title\x18\x04 \x01(\t\x12*\n\x06reason\x18\x05 \x01(\x0b\x32\x1a.fedrank.ranking.v1.Reason\x12\x12\n\x05score\x18\x06 \x01(\x02H\x00\x88\x01\x01\x42\x08\n\x06_score\"\x87\x02\n\x0cRankResponse\x12\x12\n\nranking_id\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12-\n\x05items\x18\x03 \x03(\x0b\x32\x1e.fedrank.ranking.v1.RankedItem\x12\x39\n\x0eprofile_source\x18\x04 \x01(\x0e\x32!.fedrank.ranking.v1.ProfileSource\x12\x12\n\ncold_start\x18\x05 \x01(\x08\x12\x1d\n\x15unknown_history_items\x18\x06 \x01(\r\x12\x1e\n\x16\x64ropped_history_events\x18\x07 \x01(\r\x12\x0f\n\x07notices\x18\x08 \x03(\t\"H\n\nImpression\x12,\n\x07surface\x18\x01 \x01(\x0e\x32\x1b.fedrank.ranking.v1.Surface\x12\x0c\n\x04rank\x18\x02 \x01(\r\"|\n\x0bInteraction\x12+\n\x04kind\x18\x01 \x01(\x0e\x32\x1d.fedrank.ranking.v1.EventKind\x12\x15\n\x08quantity\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05price\x18\x03 \x01(\x01H\x01\x88\x01\x01\x42\x0b\n\t_quantityB\x08\n\x06_price\"\xf4\x01\n\x05\x45vent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x12\n\nranking_id\x18\x02 \x01(\t\x12\x0f\n\x07shopper\x18\x03 \x01(\t\x12\x0f\n\x07item_id\x18\x04 \x01(\t\x12-\n\ttimestamp\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\nimpression\x18\x06 \x01(\x0b\x32\x1e.fedrank.ranking.v1.ImpressionH\x00\x12\x36\n\x0binteraction\x18\x07 \x01(\x0b\x32\x1f.fedrank.ranking.v1.InteractionH\x00\x42\x06\n\x04what\"@\n\x13RecordEventsRequest\x12)\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x19.fedrank.ranking.v1.Event\"W\n\x14RecordEventsResponse\x12\x14\n\x0c\x61\x63knowledged\x18\x01 \x01(\x04\x12\x12\n\nduplicates\x18\x02 \x01(\x04\x12\x15\n\runknown_items\x18\x03 \x01(\x04*\x9f\x01\n\x07Surface\x12\x17\n\x13SURFACE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSURFACE_HOME\x10\x01\x12\x12\n\x0eSURFACE_SEARCH\x10\x02\x12\x12\n\x0eSURFACE_DETAIL\x10\x03\x12\x10\n\x0cSURFACE_CART\x10\x04\x12\x18\n\x14SURFACE_NEW_ARRIVALS\x10\x05\x12\x15\n\x11SURFACE_PROMOTION\x10\x06*\xce\x01\n\tEventKind\x12\x1a\n\x16\x45VENT_KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x45VENT_KIND_VIEW\x10\x01\x12\x1a\n\x16\x45VENT_KIND_ADD_TO_CART\x10\x02\x12\x17\n\x13\x45VENT_KIND_PURCHASE\x10\x03\x12\x15\n\x11\x45VENT_KIND_SEARCH\x10\x04\x12\x15\n\x11\x45VENT_KIND_RATING\x10\x05\x12\x16\n\x12\x45VENT_KIND_DISMISS\x10\x06\x12\x15\n\x11\x45VENT_KIND_RETURN\x10\x07*\xc5\x01\n\rProfileSource\x12\x1e\n\x1aPROFILE_SOURCE_UNSPECIFIED\x10\x00\x12\x1d\n\x19PROFILE_SOURCE_COLD_START\x10\x01\x12!\n\x1dPROFILE_SOURCE_USER_EMBEDDING\x10\x02\x12\x1a\n\x16PROFILE_SOURCE_HISTORY\x10\x03\x12\x19\n\x15PROFILE_SOURCE_STORED\x10\x04\x12\x1b\n\x17PROFILE_SOURCE_NOT_USED\x10\x05*\xa4\x01\n\nReasonKind\x12\x1b\n\x17REASON_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13REASON_KIND_HISTORY\x10\x01\x12\x17\n\x13REASON_KIND_PROFILE\x10\x02\x12\x17\n\x13REASON_KIND_POPULAR\x10\x03\x12\x15\n\x11REASON_KIND_QUERY\x10\x04\x12\x17\n\x13REASON_KIND_SIMILAR\x10\x05\x32\xc0\x01\n\x0eRankingService\x12I\n\x04Rank\x12\x1f.fedrank.ranking.v1.RankRequest\x1a .fedrank.ranking.v1.RankResponse\x12\x63\n\x0cRecordEvents\x12\'.fedrank.ranking.v1.RecordEventsRequest\x1a(.fedrank.ranking.v1.RecordEventsResponse(\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&proto/fedrank/ranking/v1/ranking.proto\x12\x12\x66\x65\x64rank.ranking.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"v\n\x0cHistoryEvent\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12+\n\x04kind\x18\x02 \x01(\x0e\x32\x1d.fedrank.ranking.v1.EventKind\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\";\n\x07History\x12\x30\n\x06\x65vents\x18\x01 \x03(\x0b\x32 .fedrank.ranking.v1.HistoryEvent\"6\n\rUserEmbedding\x12\x0e\n\x06values\x18\x01 \x03(\x02\x12\x15\n\rmodel_version\x18\x02 \x01(\t\"Z\n\x07\x43ontext\x12-\n\ttimestamp\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x07segment\x18\x02 \x01(\rH\x00\x88\x01\x01\x42\n\n\x08_segment\"\xe9\x03\n\x0bRankRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12,\n\x07surface\x18\x02 \x01(\x0e\x32\x1b.fedrank.ranking.v1.Surface\x12\t\n\x01k\x18\x03 \x01(\r\x12;\n\x0euser_embedding\x18\x04 \x01(\x0b\x32!.fedrank.ranking.v1.UserEmbeddingH\x00\x12.\n\x07history\x18\x05 \x01(\x0b\x32\x1b.fedrank.ranking.v1.HistoryH\x00\x12\x11\n\x07shopper\x18\x06 \x01(\tH\x00\x12,\n\x07\x63ontext\x18\x07 \x01(\x0b\x32\x1b.fedrank.ranking.v1.Context\x12\r\n\x05query\x18\x08 \x01(\t\x12\x0f\n\x07item_id\x18\t \x01(\t\x12\x19\n\x0c\x65xclude_seen\x18\n \x01(\x08H\x01\x88\x01\x01\x12,\n\x07session\x18\x0b \x01(\x0b\x32\x1b.fedrank.ranking.v1.History\x12\x17\n\x0fhidden_item_ids\x18\x0c \x03(\t\x12\x12\n\ncategories\x18\r \x03(\t\x12\x14\n\x0cmerchant_ids\x18\x0e \x03(\t\x12\x17\n\x0fwithout_reasons\x18\x0f \x01(\x08\x42\t\n\x07profileB\x0f\n\r_exclude_seen\"U\n\x06Reason\x12,\n\x04kind\x18\x01 \x01(\x0e\x32\x1e.fedrank.ranking.v1.ReasonKind\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x0f\n\x07item_id\x18\x03 \x01(\t\"\xbb\x01\n\tPromotion\x12\x14\n\x0cpromotion_id\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x15\n\x08\x64iscount\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x1b\n\x0eleast_quantity\x18\x05 \x01(\rH\x01\x88\x01\x01\x12(\n\x04\x65nds\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x0b\n\t_discountB\x11\n\x0f_least_quantity\"\xf3\x01\n\nRankedItem\x12\x0c\n\x04rank\x18\x01 \x01(\r\x12\x0f\n\x07item_id\x18\x02 \x01(\t\x12\x13\n\x0bmerchant_id\x18\x03 \x01(\t\x12\r\n\x05title\x18\x04 \x01(\t\x12*\n\x06reason\x18\x05 \x01(\x0b\x32\x1a.fedrank.ranking.v1.Reason\x12\x12\n\x05score\x18\x06 \x01(\x02H\x00\x88\x01\x01\x12\x17\n\npropensity\x18\x07 \x01(\x02H\x01\x88\x01\x01\x12\x30\n\tpromotion\x18\x08 \x01(\x0b\x32\x1d.fedrank.ranking.v1.PromotionB\x08\n\x06_scoreB\r\n\x0b_propensity\"Q\n\x10PrivacyStatement\x12\x14\n\x07\x65psilon\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\r\n\x05\x64\x65lta\x18\x02 \x01(\x01\x12\x0c\n\x04unit\x18\x03 \x01(\tB\n\n\x08_epsilon\"\xbe\x02\n\x0cRankResponse\x12\x12\n\nranking_id\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12-\n\x05items\x18\x03 \x03(\x0b\x32\x1e.fedrank.ranking.v1.RankedItem\x12\x39\n\x0eprofile_source\x18\x04 \x01(\x0e\x32!.fedrank.ranking.v1.ProfileSource\x12\x12\n\ncold_start\x18\x05 \x01(\x08\x12\x1d\n\x15unknown_history_items\x18\x06 \x01(\r\x12\x1e\n\x16\x64ropped_history_events\x18\x07 \x01(\r\x12\x0f\n\x07notices\x18\x08 \x03(\t\x12\x35\n\x07privacy\x18\t \x01(\x0b\x32$.fedrank.ranking.v1.PrivacyStatement\"p\n\nImpression\x12,\n\x07surface\x18\x01 \x01(\x0e\x32\x1b.fedrank.ranking.v1.Surface\x12\x0c\n\x04rank\x18\x02 \x01(\r\x12\x17\n\npropensity\x18\x03 \x01(\x02H\x00\x88\x01\x01\x42\r\n\x0b_propensity\"|\n\x0bInteraction\x12+\n\x04kind\x18\x01 \x01(\x0e\x32\x1d.fedrank.ranking.v1.EventKind\x12\x15\n\x08quantity\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05price\x18\x03 \x01(\x01H\x01\x88\x01\x01\x42\x0b\n\t_quantityB\x08\n\x06_price\"\xf4\x01\n\x05\x45vent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x12\n\nranking_id\x18\x02 \x01(\t\x12\x0f\n\x07shopper\x18\x03 \x01(\t\x12\x0f\n\x07item_id\x18\x04 \x01(\t\x12-\n\ttimestamp\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\nimpression\x18\x06 \x01(\x0b\x32\x1e.fedrank.ranking.v1.ImpressionH\x00\x12\x36\n\x0binteraction\x18\x07 \x01(\x0b\x32\x1f.fedrank.ranking.v1.InteractionH\x00\x42\x06\n\x04what\"@\n\x13RecordEventsRequest\x12)\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x19.fedrank.ranking.v1.Event\"W\n\x14RecordEventsResponse\x12\x14\n\x0c\x61\x63knowledged\x18\x01 \x01(\x04\x12\x12\n\nduplicates\x18\x02 \x01(\x04\x12\x15\n\runknown_items\x18\x03 \x01(\x04*\x9f\x01\n\x07Surface\x12\x17\n\x13SURFACE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSURFACE_HOME\x10\x01\x12\x12\n\x0eSURFACE_SEARCH\x10\x02\x12\x12\n\x0eSURFACE_DETAIL\x10\x03\x12\x10\n\x0cSURFACE_CART\x10\x04\x12\x18\n\x14SURFACE_NEW_ARRIVALS\x10\x05\x12\x15\n\x11SURFACE_PROMOTION\x10\x06*\xce\x01\n\tEventKind\x12\x1a\n\x16\x45VENT_KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x45VENT_KIND_VIEW\x10\x01\x12\x1a\n\x16\x45VENT_KIND_ADD_TO_CART\x10\x02\x12\x17\n\x13\x45VENT_KIND_PURCHASE\x10\x03\x12\x15\n\x11\x45VENT_KIND_SEARCH\x10\x04\x12\x15\n\x11\x45VENT_KIND_RATING\x10\x05\x12\x16\n\x12\x45VENT_KIND_DISMISS\x10\x06\x12\x15\n\x11\x45VENT_KIND_RETURN\x10\x07*\xfd\x01\n\rProfileSource\x12\x1e\n\x1aPROFILE_SOURCE_UNSPECIFIED\x10\x00\x12\x1d\n\x19PROFILE_SOURCE_COLD_START\x10\x01\x12!\n\x1dPROFILE_SOURCE_USER_EMBEDDING\x10\x02\x12\x1a\n\x16PROFILE_SOURCE_HISTORY\x10\x03\x12\x19\n\x15PROFILE_SOURCE_STORED\x10\x04\x12\x1b\n\x17PROFILE_SOURCE_NOT_USED\x10\x05\x12\x1a\n\x16PROFILE_SOURCE_SESSION\x10\x06\x12\x1a\n\x16PROFILE_SOURCE_SEGMENT\x10\x07*\xdf\x02\n\nReasonKind\x12\x1b\n\x17REASON_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13REASON_KIND_HISTORY\x10\x01\x12\x17\n\x13REASON_KIND_PROFILE\x10\x02\x12\x17\n\x13REASON_KIND_POPULAR\x10\x03\x12\x15\n\x11REASON_KIND_QUERY\x10\x04\x12\x17\n\x13REASON_KIND_SIMILAR\x10\x05\x12\x18\n\x14REASON_KIND_TOGETHER\x10\x06\x12\x13\n\x0fREASON_KIND_NEW\x10\x07\x12 \n\x1cREASON_KIND_POPULAR_CATEGORY\x10\x08\x12\x17\n\x13REASON_KIND_SEGMENT\x10\t\x12\x17\n\x13REASON_KIND_MEANING\x10\n\x12\x19\n\x15REASON_KIND_PROMOTION\x10\x0b\x12\x1b\n\x17REASON_KIND_EXPLORATION\x10\x0c\x32\xc0\x01\n\x0eRankingService\x12I\n\x04Rank\x12\x1f.fedrank.ranking.v1.RankRequest\x1a .fedrank.ranking.v1.RankResponse\x12\x63\n\x0cRecordEvents\x12\'.fedrank.ranking.v1.RecordEventsRequest\x1a(.fedrank.ranking.v1.RecordEventsResponse(\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'proto.fedrank.ranking.v1.ranking_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SURFACE']._serialized_start=1856
-  _globals['_SURFACE']._serialized_end=2015
-  _globals['_EVENTKIND']._serialized_start=2018
-  _globals['_EVENTKIND']._serialized_end=2224
-  _globals['_PROFILESOURCE']._serialized_start=2227
-  _globals['_PROFILESOURCE']._serialized_end=2424
-  _globals['_REASONKIND']._serialized_start=2427
-  _globals['_REASONKIND']._serialized_end=2591
+  _globals['_SURFACE']._serialized_start=2486
+  _globals['_SURFACE']._serialized_end=2645
+  _globals['_EVENTKIND']._serialized_start=2648
+  _globals['_EVENTKIND']._serialized_end=2854
+  _globals['_PROFILESOURCE']._serialized_start=2857
+  _globals['_PROFILESOURCE']._serialized_end=3110
+  _globals['_REASONKIND']._serialized_start=3113
+  _globals['_REASONKIND']._serialized_end=3464
   _globals['_HISTORYEVENT']._serialized_start=95
   _globals['_HISTORYEVENT']._serialized_end=213
   _globals['_HISTORY']._serialized_start=215
@@ -47,25 +47,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_USEREMBEDDING']._serialized_start=276
   _globals['_USEREMBEDDING']._serialized_end=330
   _globals['_CONTEXT']._serialized_start=332
-  _globals['_CONTEXT']._serialized_end=388
-  _globals['_RANKREQUEST']._serialized_start=391
-  _globals['_RANKREQUEST']._serialized_end=742
-  _globals['_REASON']._serialized_start=744
-  _globals['_REASON']._serialized_end=829
-  _globals['_RANKEDITEM']._serialized_start=832
-  _globals['_RANKEDITEM']._serialized_end=985
-  _globals['_RANKRESPONSE']._serialized_start=988
-  _globals['_RANKRESPONSE']._serialized_end=1251
-  _globals['_IMPRESSION']._serialized_start=1253
-  _globals['_IMPRESSION']._serialized_end=1325
-  _globals['_INTERACTION']._serialized_start=1327
-  _globals['_INTERACTION']._serialized_end=1451
-  _globals['_EVENT']._serialized_start=1454
-  _globals['_EVENT']._serialized_end=1698
-  _globals['_RECORDEVENTSREQUEST']._serialized_start=1700
-  _globals['_RECORDEVENTSREQUEST']._serialized_end=1764
-  _globals['_RECORDEVENTSRESPONSE']._serialized_start=1766
-  _globals['_RECORDEVENTSRESPONSE']._serialized_end=1853
-  _globals['_RANKINGSERVICE']._serialized_start=2594
-  _globals['_RANKINGSERVICE']._serialized_end=2786
+  _globals['_CONTEXT']._serialized_end=422
+  _globals['_RANKREQUEST']._serialized_start=425
+  _globals['_RANKREQUEST']._serialized_end=914
+  _globals['_REASON']._serialized_start=916
+  _globals['_REASON']._serialized_end=1001
+  _globals['_PROMOTION']._serialized_start=1004
+  _globals['_PROMOTION']._serialized_end=1191
+  _globals['_RANKEDITEM']._serialized_start=1194
+  _globals['_RANKEDITEM']._serialized_end=1437
+  _globals['_PRIVACYSTATEMENT']._serialized_start=1439
+  _globals['_PRIVACYSTATEMENT']._serialized_end=1520
+  _globals['_RANKRESPONSE']._serialized_start=1523
+  _globals['_RANKRESPONSE']._serialized_end=1841
+  _globals['_IMPRESSION']._serialized_start=1843
+  _globals['_IMPRESSION']._serialized_end=1955
+  _globals['_INTERACTION']._serialized_start=1957
+  _globals['_INTERACTION']._serialized_end=2081
+  _globals['_EVENT']._serialized_start=2084
+  _globals['_EVENT']._serialized_end=2328
+  _globals['_RECORDEVENTSREQUEST']._serialized_start=2330
+  _globals['_RECORDEVENTSREQUEST']._serialized_end=2394
+  _globals['_RECORDEVENTSRESPONSE']._serialized_start=2396
+  _globals['_RECORDEVENTSRESPONSE']._serialized_end=2483
+  _globals['_RANKINGSERVICE']._serialized_start=3467
+  _globals['_RANKINGSERVICE']._serialized_end=3659
 # @@protoc_insertion_point(module_scope)

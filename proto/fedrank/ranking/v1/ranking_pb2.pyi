@@ -39,6 +39,8 @@ class ProfileSource(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     PROFILE_SOURCE_HISTORY: _ClassVar[ProfileSource]
     PROFILE_SOURCE_STORED: _ClassVar[ProfileSource]
     PROFILE_SOURCE_NOT_USED: _ClassVar[ProfileSource]
+    PROFILE_SOURCE_SESSION: _ClassVar[ProfileSource]
+    PROFILE_SOURCE_SEGMENT: _ClassVar[ProfileSource]
 
 class ReasonKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -48,6 +50,13 @@ class ReasonKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REASON_KIND_POPULAR: _ClassVar[ReasonKind]
     REASON_KIND_QUERY: _ClassVar[ReasonKind]
     REASON_KIND_SIMILAR: _ClassVar[ReasonKind]
+    REASON_KIND_TOGETHER: _ClassVar[ReasonKind]
+    REASON_KIND_NEW: _ClassVar[ReasonKind]
+    REASON_KIND_POPULAR_CATEGORY: _ClassVar[ReasonKind]
+    REASON_KIND_SEGMENT: _ClassVar[ReasonKind]
+    REASON_KIND_MEANING: _ClassVar[ReasonKind]
+    REASON_KIND_PROMOTION: _ClassVar[ReasonKind]
+    REASON_KIND_EXPLORATION: _ClassVar[ReasonKind]
 SURFACE_UNSPECIFIED: Surface
 SURFACE_HOME: Surface
 SURFACE_SEARCH: Surface
@@ -69,12 +78,21 @@ PROFILE_SOURCE_USER_EMBEDDING: ProfileSource
 PROFILE_SOURCE_HISTORY: ProfileSource
 PROFILE_SOURCE_STORED: ProfileSource
 PROFILE_SOURCE_NOT_USED: ProfileSource
+PROFILE_SOURCE_SESSION: ProfileSource
+PROFILE_SOURCE_SEGMENT: ProfileSource
 REASON_KIND_UNSPECIFIED: ReasonKind
 REASON_KIND_HISTORY: ReasonKind
 REASON_KIND_PROFILE: ReasonKind
 REASON_KIND_POPULAR: ReasonKind
 REASON_KIND_QUERY: ReasonKind
 REASON_KIND_SIMILAR: ReasonKind
+REASON_KIND_TOGETHER: ReasonKind
+REASON_KIND_NEW: ReasonKind
+REASON_KIND_POPULAR_CATEGORY: ReasonKind
+REASON_KIND_SEGMENT: ReasonKind
+REASON_KIND_MEANING: ReasonKind
+REASON_KIND_PROMOTION: ReasonKind
+REASON_KIND_EXPLORATION: ReasonKind
 
 class HistoryEvent(_message.Message):
     __slots__ = ("item_id", "kind", "time")
@@ -101,13 +119,15 @@ class UserEmbedding(_message.Message):
     def __init__(self, values: _Optional[_Iterable[float]] = ..., model_version: _Optional[str] = ...) -> None: ...
 
 class Context(_message.Message):
-    __slots__ = ("timestamp",)
+    __slots__ = ("timestamp", "segment")
     TIMESTAMP_FIELD_NUMBER: _ClassVar[int]
+    SEGMENT_FIELD_NUMBER: _ClassVar[int]
     timestamp: _timestamp_pb2.Timestamp
-    def __init__(self, timestamp: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    segment: int
+    def __init__(self, timestamp: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., segment: _Optional[int] = ...) -> None: ...
 
 class RankRequest(_message.Message):
-    __slots__ = ("request_id", "surface", "k", "user_embedding", "history", "shopper", "context", "query", "item_id", "exclude_seen")
+    __slots__ = ("request_id", "surface", "k", "user_embedding", "history", "shopper", "context", "query", "item_id", "exclude_seen", "session", "hidden_item_ids", "categories", "merchant_ids", "without_reasons")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     SURFACE_FIELD_NUMBER: _ClassVar[int]
     K_FIELD_NUMBER: _ClassVar[int]
@@ -118,6 +138,11 @@ class RankRequest(_message.Message):
     QUERY_FIELD_NUMBER: _ClassVar[int]
     ITEM_ID_FIELD_NUMBER: _ClassVar[int]
     EXCLUDE_SEEN_FIELD_NUMBER: _ClassVar[int]
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    HIDDEN_ITEM_IDS_FIELD_NUMBER: _ClassVar[int]
+    CATEGORIES_FIELD_NUMBER: _ClassVar[int]
+    MERCHANT_IDS_FIELD_NUMBER: _ClassVar[int]
+    WITHOUT_REASONS_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     surface: Surface
     k: int
@@ -128,7 +153,12 @@ class RankRequest(_message.Message):
     query: str
     item_id: str
     exclude_seen: bool
-    def __init__(self, request_id: _Optional[str] = ..., surface: _Optional[_Union[Surface, str]] = ..., k: _Optional[int] = ..., user_embedding: _Optional[_Union[UserEmbedding, _Mapping]] = ..., history: _Optional[_Union[History, _Mapping]] = ..., shopper: _Optional[str] = ..., context: _Optional[_Union[Context, _Mapping]] = ..., query: _Optional[str] = ..., item_id: _Optional[str] = ..., exclude_seen: _Optional[bool] = ...) -> None: ...
+    session: History
+    hidden_item_ids: _containers.RepeatedScalarFieldContainer[str]
+    categories: _containers.RepeatedScalarFieldContainer[str]
+    merchant_ids: _containers.RepeatedScalarFieldContainer[str]
+    without_reasons: bool
+    def __init__(self, request_id: _Optional[str] = ..., surface: _Optional[_Union[Surface, str]] = ..., k: _Optional[int] = ..., user_embedding: _Optional[_Union[UserEmbedding, _Mapping]] = ..., history: _Optional[_Union[History, _Mapping]] = ..., shopper: _Optional[str] = ..., context: _Optional[_Union[Context, _Mapping]] = ..., query: _Optional[str] = ..., item_id: _Optional[str] = ..., exclude_seen: _Optional[bool] = ..., session: _Optional[_Union[History, _Mapping]] = ..., hidden_item_ids: _Optional[_Iterable[str]] = ..., categories: _Optional[_Iterable[str]] = ..., merchant_ids: _Optional[_Iterable[str]] = ..., without_reasons: _Optional[bool] = ...) -> None: ...
 
 class Reason(_message.Message):
     __slots__ = ("kind", "text", "item_id")
@@ -140,24 +170,54 @@ class Reason(_message.Message):
     item_id: str
     def __init__(self, kind: _Optional[_Union[ReasonKind, str]] = ..., text: _Optional[str] = ..., item_id: _Optional[str] = ...) -> None: ...
 
+class Promotion(_message.Message):
+    __slots__ = ("promotion_id", "kind", "text", "discount", "least_quantity", "ends")
+    PROMOTION_ID_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    DISCOUNT_FIELD_NUMBER: _ClassVar[int]
+    LEAST_QUANTITY_FIELD_NUMBER: _ClassVar[int]
+    ENDS_FIELD_NUMBER: _ClassVar[int]
+    promotion_id: str
+    kind: str
+    text: str
+    discount: float
+    least_quantity: int
+    ends: _timestamp_pb2.Timestamp
+    def __init__(self, promotion_id: _Optional[str] = ..., kind: _Optional[str] = ..., text: _Optional[str] = ..., discount: _Optional[float] = ..., least_quantity: _Optional[int] = ..., ends: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
 class RankedItem(_message.Message):
-    __slots__ = ("rank", "item_id", "merchant_id", "title", "reason", "score")
+    __slots__ = ("rank", "item_id", "merchant_id", "title", "reason", "score", "propensity", "promotion")
     RANK_FIELD_NUMBER: _ClassVar[int]
     ITEM_ID_FIELD_NUMBER: _ClassVar[int]
     MERCHANT_ID_FIELD_NUMBER: _ClassVar[int]
     TITLE_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     SCORE_FIELD_NUMBER: _ClassVar[int]
+    PROPENSITY_FIELD_NUMBER: _ClassVar[int]
+    PROMOTION_FIELD_NUMBER: _ClassVar[int]
     rank: int
     item_id: str
     merchant_id: str
     title: str
     reason: Reason
     score: float
-    def __init__(self, rank: _Optional[int] = ..., item_id: _Optional[str] = ..., merchant_id: _Optional[str] = ..., title: _Optional[str] = ..., reason: _Optional[_Union[Reason, _Mapping]] = ..., score: _Optional[float] = ...) -> None: ...
+    propensity: float
+    promotion: Promotion
+    def __init__(self, rank: _Optional[int] = ..., item_id: _Optional[str] = ..., merchant_id: _Optional[str] = ..., title: _Optional[str] = ..., reason: _Optional[_Union[Reason, _Mapping]] = ..., score: _Optional[float] = ..., propensity: _Optional[float] = ..., promotion: _Optional[_Union[Promotion, _Mapping]] = ...) -> None: ...
+
+class PrivacyStatement(_message.Message):
+    __slots__ = ("epsilon", "delta", "unit")
+    EPSILON_FIELD_NUMBER: _ClassVar[int]
+    DELTA_FIELD_NUMBER: _ClassVar[int]
+    UNIT_FIELD_NUMBER: _ClassVar[int]
+    epsilon: float
+    delta: float
+    unit: str
+    def __init__(self, epsilon: _Optional[float] = ..., delta: _Optional[float] = ..., unit: _Optional[str] = ...) -> None: ...
 
 class RankResponse(_message.Message):
-    __slots__ = ("ranking_id", "model_version", "items", "profile_source", "cold_start", "unknown_history_items", "dropped_history_events", "notices")
+    __slots__ = ("ranking_id", "model_version", "items", "profile_source", "cold_start", "unknown_history_items", "dropped_history_events", "notices", "privacy")
     RANKING_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
     ITEMS_FIELD_NUMBER: _ClassVar[int]
@@ -166,6 +226,7 @@ class RankResponse(_message.Message):
     UNKNOWN_HISTORY_ITEMS_FIELD_NUMBER: _ClassVar[int]
     DROPPED_HISTORY_EVENTS_FIELD_NUMBER: _ClassVar[int]
     NOTICES_FIELD_NUMBER: _ClassVar[int]
+    PRIVACY_FIELD_NUMBER: _ClassVar[int]
     ranking_id: str
     model_version: str
     items: _containers.RepeatedCompositeFieldContainer[RankedItem]
@@ -174,15 +235,18 @@ class RankResponse(_message.Message):
     unknown_history_items: int
     dropped_history_events: int
     notices: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, ranking_id: _Optional[str] = ..., model_version: _Optional[str] = ..., items: _Optional[_Iterable[_Union[RankedItem, _Mapping]]] = ..., profile_source: _Optional[_Union[ProfileSource, str]] = ..., cold_start: _Optional[bool] = ..., unknown_history_items: _Optional[int] = ..., dropped_history_events: _Optional[int] = ..., notices: _Optional[_Iterable[str]] = ...) -> None: ...
+    privacy: PrivacyStatement
+    def __init__(self, ranking_id: _Optional[str] = ..., model_version: _Optional[str] = ..., items: _Optional[_Iterable[_Union[RankedItem, _Mapping]]] = ..., profile_source: _Optional[_Union[ProfileSource, str]] = ..., cold_start: _Optional[bool] = ..., unknown_history_items: _Optional[int] = ..., dropped_history_events: _Optional[int] = ..., notices: _Optional[_Iterable[str]] = ..., privacy: _Optional[_Union[PrivacyStatement, _Mapping]] = ...) -> None: ...
 
 class Impression(_message.Message):
-    __slots__ = ("surface", "rank")
+    __slots__ = ("surface", "rank", "propensity")
     SURFACE_FIELD_NUMBER: _ClassVar[int]
     RANK_FIELD_NUMBER: _ClassVar[int]
+    PROPENSITY_FIELD_NUMBER: _ClassVar[int]
     surface: Surface
     rank: int
-    def __init__(self, surface: _Optional[_Union[Surface, str]] = ..., rank: _Optional[int] = ...) -> None: ...
+    propensity: float
+    def __init__(self, surface: _Optional[_Union[Surface, str]] = ..., rank: _Optional[int] = ..., propensity: _Optional[float] = ...) -> None: ...
 
 class Interaction(_message.Message):
     __slots__ = ("kind", "quantity", "price")
