@@ -15,6 +15,9 @@ from model.errors import FeatureError
 
 KINDS: tuple[str, ...] = ("view", "add_to_cart", "purchase", "search", "rating", "dismiss", "return")
 SURFACES: tuple[str, ...] = ("home", "search", "detail", "cart", "new_arrivals", "promotion")
+FUSION_FEATURES: tuple[str, ...] = ("affinity", "session", "complement", "prior", "text", "fresh")
+"""What a score is made of, see `model.fusion`."""
+
 SEASONS: tuple[str, ...] = ("winter", "spring", "summer", "autumn")
 POSITIVE_KINDS: tuple[str, ...] = ("view", "add_to_cart", "purchase", "search", "rating")
 """Kinds that say "this shopper wants this item"; a dismissal and a return say the opposite."""

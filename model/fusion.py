@@ -15,10 +15,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from model.features import SURFACES
+from model.features import FUSION_FEATURES, SURFACES
 from model.schema import Weights
 
-FUSION_FEATURES: tuple[str, ...] = ("affinity", "session", "complement", "prior", "text", "fresh")
+__all__ = ["FUSION_FEATURES", "fusion_weights"]
 
 _UNLEARNED: dict[str, dict[str, float]] = {
     "home": {"affinity": 1.0, "session": 0.25},

@@ -9,9 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.errors import ShapeError
-from model.features import AGE_BUCKETS, CONTEXT_ROWS, KINDS, POSITION_BUCKETS
+from model.features import AGE_BUCKETS, CONTEXT_ROWS, FUSION_FEATURES, KINDS, POSITION_BUCKETS, SURFACES
 
 Weights = dict[str, NDArray[np.float32]]
+
+COMPLEMENT = "complement"
+"""(items, c): products of these vectors say what is specifically bought together. Not every version has them."""
+
+FUSION = "fusion"
+"""(surfaces, features): what each part of a score counts on each surface. Not every version has learned it."""
+
+COMPLEMENT_LIMIT = 64
+"""Largest number c of columns of the complement vectors."""
 
 
 class UserTower(StrEnum):
@@ -57,13 +66,21 @@ def user_tower_of(weights: Weights) -> UserTower:
     return UserTower.ATTENTION if "attention" in weights else UserTower.POOLING
 
 
+def complement_of(weights: Weights) -> NDArray[np.float32]:
+    """Return the complement vectors (items, c) of a model version; c is 0 where it has learned none."""
+    items = len(weights["item_bias"])
+    return weights.get(COMPLEMENT, np.zeros((items, 0), dtype=np.float32))
+
+
 def check(weights: Weights, schema: Schema) -> None:
     """Refuse weights whose names, shapes, type or values are not those of the schema.
+
+    What only some versions have learned, complement vectors and fusion weights, may be there or not.
 
     Raises:
         ShapeError: names the parameter, what it has and what is declared.
     """
-    shapes = schema.shapes()
+    shapes = {**schema.shapes(), **_learned_shapes(weights, schema)}
     if set(weights) != set(shapes):
         raise ShapeError(f"parameters are {sorted(weights)}; the schema declares {sorted(shapes)}")
     for name, shape in shapes.items():
@@ -72,3 +89,14 @@ def check(weights: Weights, schema: Schema) -> None:
             raise ShapeError(f"{name} is {value.dtype} {value.shape}; the schema declares float32 {shape}")
         if not np.isfinite(value).all():
             raise ShapeError(f"{name} holds values that are not finite; discard this model version")
+
+
+def _learned_shapes(weights: Weights, schema: Schema) -> dict[str, tuple[int, ...]]:
+    """Return the declared shapes of what these weights hold beyond every version's parameters."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    if COMPLEMENT in weights:
+        columns = weights[COMPLEMENT].shape[-1] if weights[COMPLEMENT].ndim else 0
+        shapes[COMPLEMENT] = (schema.items, min(max(columns, 1), COMPLEMENT_LIMIT))
+    if FUSION in weights:
+        shapes[FUSION] = (len(SURFACES), len(FUSION_FEATURES))
+    return shapes

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from model.errors import ModelError, ShapeError
-from model.features import CONTEXT_ROWS, KINDS
-from model.schema import Schema, UserTower, Weights, check, user_tower_of
+from model.features import CONTEXT_ROWS, FUSION_FEATURES, KINDS, SURFACES
+from model.schema import COMPLEMENT_LIMIT, Schema, UserTower, Weights, check, complement_of, user_tower_of
 
 SCHEMA = Schema(items=5, content_features=7, dim=3)
 
@@ -84,4 +84,46 @@ def test_the_attention_tower_has_one_parameter_more_and_is_known_by_it() -> None
     )
     check(weights, wide)
     with pytest.raises(ShapeError, match="attention"):
+        check(weights, SCHEMA)
+
+
+@pytest.mark.parametrize("columns", [1, 4, COMPLEMENT_LIMIT])
+def test_versions_with_and_without_what_the_surfaces_learn_both_fit(columns: int) -> None:
+    """Complement vectors may have 1 to 64 columns, the fusion one row per surface; a version of old has neither."""
+    weights = SCHEMA.zeros()
+    assert complement_of(weights).shape == (5, 0)
+    weights["complement"] = np.ones((5, columns), np.float32)
+    check(weights, SCHEMA)
+    assert complement_of(weights).shape == (5, columns)
+    weights["fusion"] = np.ones((len(SURFACES), len(FUSION_FEATURES)), np.float32)
+    check(weights, SCHEMA)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "named"),
+    [
+        ("complement", (5, 0), r"complement is float32 \(5, 0\).*\(5, 1\)"),
+        ("complement", (5, COMPLEMENT_LIMIT + 1), r"complement is float32 \(5, 65\).*\(5, 64\)"),
+        ("complement", (4, 2), r"complement is float32 \(4, 2\).*\(5, 2\)"),
+        ("complement", (), r"complement is float32 \(\)"),
+        ("fusion", (6, 5), r"fusion is float32 \(6, 5\).*\(6, 6\)"),
+    ],
+)
+def test_learned_tables_of_another_shape_are_refused_by_name(
+    name: str, shape: tuple[int, ...], named: str
+) -> None:
+    """The message says what is there and what is declared."""
+    weights = {**SCHEMA.zeros(), name: np.zeros(shape, np.float32)}
+    with pytest.raises(ShapeError, match=named):
+        check(weights, SCHEMA)
+
+
+@pytest.mark.parametrize("name", ["complement", "fusion"])
+def test_learned_tables_that_are_not_finite_are_refused(name: str) -> None:
+    """Infinity in a learned table would order a whole ranking."""
+    weights = {
+        **SCHEMA.zeros(),
+        name: np.full((5, 2) if name == "complement" else (6, 6), np.inf, np.float32),
+    }
+    with pytest.raises(ShapeError, match=f"{name} holds values that are not finite"):
         check(weights, SCHEMA)
