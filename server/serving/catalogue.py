@@ -14,7 +14,7 @@ import polars as pl
 from server.errors import CatalogueError
 
 _TEXT = ("item_id", "title", "category", "brand", "description", "merchant_id")
-_FLAGS = ("new_arrival", "promotion")
+_FLAGS = ("new_arrival", "promotion", "in_stock", "hidden")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ class Catalogue:
     @cached_property
     def flags(self) -> Mapping[str, npt.NDArray[np.bool_]]:
         """(items,) masks of `new_arrival` and `promotion`, as far as the catalogue has such columns."""
-        present = [name for name in _FLAGS if name in self.table.columns]
+        present = [name for name in _FLAGS[:2] if name in self.table.columns]
         return {name: self.table[name].fill_null(False).to_numpy().astype(np.bool_) for name in present}
 
     def rows_of(self, merchant_id: str) -> npt.NDArray[np.int64]:
@@ -82,9 +82,17 @@ def read_catalogue(path: Path) -> Catalogue:
     if missing:
         raise CatalogueError(f"{path} lacks the columns {', '.join(missing)}; it has {table.columns}")
     flags = [pl.col(name).cast(pl.Boolean) for name in _FLAGS if name in table.columns]
-    table = table.with_columns(*(pl.col(name).cast(pl.String) for name in _TEXT), *flags)
+    table = table.with_columns(*(pl.col(name).cast(pl.String) for name in _TEXT), *flags, *_listing(table))
     _check_ids(path, table)
     return Catalogue(table=table)
+
+
+def _listing(table: pl.DataFrame) -> list[pl.Expr]:
+    """When an item was listed, in Unix seconds, from a column of them or of dates."""
+    if "listed_at" not in table.columns:
+        return []
+    listed_at = pl.col("listed_at")
+    return [listed_at.dt.epoch("s") if table["listed_at"].dtype.is_temporal() else listed_at.cast(pl.Int64)]
 
 
 def _check_ids(path: Path, table: pl.DataFrame) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,11 +13,14 @@ from model.catalogue import item_columns
 from model.encoders import Encoder, EncoderName, encoder_named
 from model.errors import EncoderError, ModelError
 from model.features import Context, Histories, Moments, moments
+from model.fusion import fusion_weights
 from model.schema import Schema, Weights, check, user_tower_of
 from model.two_tower import encode_items, encode_users, score
 from server.errors import CatalogueError
 from server.registry import ModelVersion
 from server.serving.catalogue import Catalogue
+from server.serving.index import VectorIndex
+from server.serving.items import ItemTable, columns_of
 from server.serving.query import Surface
 from server.serving.words import WordIndex
 
@@ -30,6 +35,15 @@ class Snapshot:
     """What one answer is made from, so that no answer mixes two versions."""
 
     version: str
+    card: Mapping[str, Any]
+    """What the version says of itself: schema, clock, encoder, privacy statement."""
+    items: ItemTable
+    index: VectorIndex
+    """Over rows [item vector | complement vector | prior], so that a question is one vector on every surface."""
+    dim: int
+    """Length of an item vector and of a user embedding."""
+    fusion: Floats
+    """(surfaces, features) weights of `model.fusion`."""
     catalogue: Catalogue
     item_vectors: Floats
     """(items, dim)"""
@@ -41,11 +55,6 @@ class Snapshot:
     user_weights: Weights
     """The parameters of the user tower and of the score, cut to the items of this catalogue."""
     has_clock: bool
-
-    @property
-    def dim(self) -> int:
-        """Length of a user embedding."""
-        return int(self.item_vectors.shape[1])
 
     def moment(self, surface: Surface, timestamp: int) -> Moments:
         """The context of one ranking, as the user tower reads it; `timestamp` in Unix seconds."""
@@ -73,13 +82,25 @@ def build_snapshot(model: ModelVersion, catalogue: Catalogue, merchant_id: str |
     _check_fit(model, catalogue, encoder.columns)
     vectors = encode_items(model.weights, encoder.encode(item_columns(catalogue.table)))
     bias = model.weights["item_bias"]
+    complement = model.weights.get("complement", np.zeros((len(bias), 0), dtype=np.float32))
     if merchant_id is not None:
         rows = catalogue.rows_of(merchant_id)
         catalogue, vectors, bias = catalogue.take(rows), vectors[rows], bias[rows]
+        complement = complement[rows]
     lengths = np.linalg.norm(vectors, axis=1)
-    kept = {name: value for name, value in model.weights.items() if name not in ("item_id", "content")}
+    kept = {
+        name: value
+        for name, value in model.weights.items()
+        if name not in ("item_id", "content", "complement", "fusion")
+    }
+    items = ItemTable(columns_of(catalogue.table))
     return Snapshot(
         version=model.version,
+        card=model.card,
+        items=items,
+        index=VectorIndex(_rows(vectors, complement, bias), items.servable),
+        dim=vectors.shape[1],
+        fusion=fusion_weights(model.weights),
         catalogue=catalogue,
         item_vectors=vectors,
         item_lengths=np.where(lengths > 0, lengths, 1).astype(np.float32),
@@ -88,6 +109,11 @@ def build_snapshot(model: ModelVersion, catalogue: Catalogue, merchant_id: str |
         user_weights={**kept, "item_bias": bias},
         has_clock=model.card.get("clock") not in CLOCKLESS,
     )
+
+
+def _rows(vectors: Floats, complement: Floats, bias: Floats) -> Floats:
+    """The rows of the vector index, [v | w | p] for each item."""
+    return np.concatenate([vectors, complement, bias[:, None]], axis=1, dtype=np.float32)
 
 
 def _encoder_of(model: ModelVersion) -> Encoder:
