@@ -15,7 +15,7 @@ from fedrank.commands.rank import rank
 from fedrank.commands.retention import retention
 from fedrank.commands.serve import serve
 from fedrank.commands.simulate import simulate
-from fedrank.exits import INTERRUPTED, exit_code
+from fedrank.exits import reporting
 
 app = typer.Typer(
     name="fedrank",
@@ -63,14 +63,4 @@ def main() -> None:
     for name in ("FLWR_TELEMETRY_ENABLED", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(name, "0" if name.startswith("FLWR") else "1")
     os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
-    try:
-        app()
-    except KeyboardInterrupt:
-        print("fedrank: interrupted; what the ledger has reserved stays spent", file=sys.stderr)
-        sys.exit(INTERRUPTED)
-    except Exception as error:
-        code = exit_code(error)
-        if code is None:
-            raise
-        print(f"fedrank: {error}", file=sys.stderr)
-        sys.exit(code)
+    reporting(app)

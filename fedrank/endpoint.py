@@ -4,58 +4,65 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
+from typing import IO
 
 from client.store import EventStore
+from fedrank.endpoint_options import EndpointOptions
 from fedrank.shopper_events import ShopperEvents
 from privacy.errors import DatabaseMissing
 from privacy.keyring import DATABASE_NAME, Keyring
 from privacy.kms import KEY_FILE_NAME
 from server.registry import Registry
-from server.serving.endpoint import EndpointConfig, serve_until_stopped
+from server.serving.endpoint import run_loop, serve_until_stopped
 from server.serving.engine import Engine
 from server.serving.service import Doors, RankingService
+from server.serving.workers import WorkerFailed, WorkerPlan, Workers, reserved_port
 
 DEVICES = "devices"
 """The holder of all shoppers' own devices, where no merchant is named."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class EndpointOptions:
-    """What to serve: a run folder, one merchant's part of it or all, a pinned version or the promoted one.
-
-    Attributes:
-        store, keys: event store (path or URL) and keyring, both there already.
-    """
-
-    run: Path
-    store: str
-    keys: Path
-    merchant_id: str | None
-    version: str | None
-    show_scores: bool
-    config: EndpointConfig
-
-
 def run_endpoint(options: EndpointOptions, on_ready: Callable[[str, str], None]) -> None:
-    """Serve until SIGTERM or SIGINT; `on_ready` gets the address and the model version.
+    """Serve until SIGTERM or SIGINT, in this process or in several; `on_ready` gets address and model version."""
+    if options.workers == 1:
+        serve_here(options, on_ready)
+        return
+    with reserved_port(options.host, options.port) as port:
+        shared = replace(options, port=port, share_port=True, workers=1)
+        plan = WorkerPlan(
+            command=(sys.executable, "-m", "fedrank.worker"), options=shared.to_json(), count=options.workers
+        )
+        address = shared.config().address(port)
+        try:
+            asyncio.run(Workers(plan).run(lambda version: on_ready(address, version)))
+        except WorkerFailed as failure:  # the worker has said why
+            sys.exit(failure.code)
+
+
+def serve_here(
+    options: EndpointOptions, on_ready: Callable[[str, str], None], parent: IO[str] | None = None
+) -> None:
+    """Serve in this process until SIGTERM, SIGINT or the end of `parent`.
 
     Raises the errors of the rooms that it puts together; nothing listens before all of them are ready.
     """
+    run = Path(options.run)
     engine = Engine.load(
-        Registry(options.run / "registry"),
-        options.run / "catalogue.parquet",
+        Registry(run / "registry"),
+        run / "catalogue.parquet",
         merchant_id=options.merchant_id,
         version=options.version,
     )
     holder = options.merchant_id or DEVICES
     with (
-        closing(_keyring(options.keys)) as keyring,
+        closing(_keyring(Path(options.keys))) as keyring,
         EventStore.open(options.store, keyring, holder, create=False) as store,
         ThreadPoolExecutor(1) as store_thread,
     ):
@@ -69,7 +76,7 @@ def run_endpoint(options: EndpointOptions, on_ready: Callable[[str, str], None])
         )
         service = RankingService(engine, doors, show_scores=options.show_scores)
         ready: Callable[[str], None] = lambda address: on_ready(address, engine.snapshot.version)  # noqa: E731
-        asyncio.run(serve_until_stopped(options.config, engine, service, ready))
+        run_loop(serve_until_stopped(options.config(), engine, service, ready, parent))
 
 
 def _keyring(folder: Path) -> Keyring:

@@ -9,6 +9,7 @@ embedding, a key or a shopper's id.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 UNEXPECTED, USAGE, DATA, BUDGET, UNREACHABLE, FEDERATION, INTERRUPTED = 1, 2, 3, 4, 5, 6, 130
 
@@ -50,3 +51,18 @@ def exit_code(error: Exception) -> int | None:
         if family is not None and isinstance(error, family):
             return code
     return None
+
+
+def reporting(command: Callable[[], None]) -> None:
+    """Run a command; an error that fedrank raises on purpose becomes one line and its exit code."""
+    try:
+        command()
+    except KeyboardInterrupt:
+        print("fedrank: interrupted; what the ledger has reserved stays spent", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except Exception as error:
+        code = exit_code(error)
+        if code is None:
+            raise
+        print(f"fedrank: {error}", file=sys.stderr)
+        sys.exit(code)

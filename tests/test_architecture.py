@@ -34,6 +34,8 @@ DOORS = {
     "pandera": ("simulation/data/*",),
     "implicit": ("evaluation/*",),
     "typer": ("fedrank/*",),
+    "uvloop": ("server/serving/endpoint.py",),
+    "prometheus_client": ("server/serving/metrics*.py",),
 }
 """Each foreign library, and the files that may import it."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -27,6 +28,9 @@ ShowScores = Annotated[bool, typer.Option(help="Give callers the scores too; by 
 Insecure = Annotated[
     bool, typer.Option(help="Listen beyond this machine without TLS; only behind a TLS proxy.")
 ]
+Workers = Annotated[
+    int, typer.Option(help="Processes that answer on the port; one per core at most.", min=1, max=64)
+]
 
 
 def serve(
@@ -41,6 +45,7 @@ def serve(
     insecure_any_interface: Insecure = False,
     store: StoreOption = None,
     keys: KeysOption = None,
+    workers: Workers = 1,
 ) -> None:
     """Answer rankings over gRPC. Prints `ready ADDRESS model VERSION`; SIGTERM or Ctrl-C stops it cleanly.
 
@@ -49,18 +54,22 @@ def serve(
     """
     if (tls_cert is None) != (tls_key is None):
         raise typer.BadParameter("give both --tls-cert and --tls-key, or neither")
-    from fedrank.endpoint import EndpointOptions, run_endpoint
-    from server.serving.endpoint import EndpointConfig, TlsFiles
+    from fedrank.endpoint import run_endpoint
+    from fedrank.endpoint_options import EndpointOptions
 
-    tls = TlsFiles(certificate=tls_cert, key=tls_key) if tls_cert and tls_key else None
-    config = EndpointConfig(host=host, port=port, tls=tls, insecure_any_interface=insecure_any_interface)
     options = EndpointOptions(
-        run=run,
+        run=str(run),
         store=store or str(run / "store" / "events.db"),
-        keys=keys or run / "keys",
+        keys=str(keys or run / "keys"),
         merchant_id=merchant,
         version=version,
         show_scores=show_scores,
-        config=config,
+        host=host,
+        port=port,
+        tls_cert=None if tls_cert is None else str(tls_cert),
+        tls_key=None if tls_key is None else str(tls_key),
+        insecure_any_interface=insecure_any_interface,
+        workers=workers,
+        log_level=logging.getLogger().level,
     )
     run_endpoint(options, lambda address, model: print(f"ready {address} model {model}", flush=True))

@@ -7,9 +7,10 @@ import contextlib
 import ipaddress
 import logging
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -27,7 +28,6 @@ SERVER_OPTIONS = [
     ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
     ("grpc.max_send_message_length", MAX_RESPONSE_BYTES),
     ("grpc.max_concurrent_streams", MAX_STREAMS_PER_CONNECTION),
-    ("grpc.so_reuseport", 0),
 ]
 
 _log = logging.getLogger(__name__)
@@ -62,6 +62,8 @@ class EndpointConfig:
     """How long calls in progress may take after a stop was asked for."""
     refresh_seconds: float = 5.0
     """How often the registry is asked for a newer promoted version."""
+    share_port: bool = False
+    """Whether other processes of this endpoint listen on the port too; two endpoints never share one by accident."""
 
     def __post_init__(self) -> None:
         """Refuse an open door without a lock."""
@@ -73,6 +75,10 @@ class EndpointConfig:
                 "give --tls-cert and --tls-key, listen on 127.0.0.1, or pass --insecure-any-interface "
                 "where a proxy does TLS"
             )
+
+    def address(self, port: int) -> str:
+        """HOST:PORT as a caller writes it."""
+        return f"[{self.host}]:{port}" if ":" in self.host else f"{self.host}:{port}"
 
 
 def is_loopback(host: str) -> bool:
@@ -93,7 +99,8 @@ async def open_endpoint(
 
     Raises `EndpointError` where the address or a TLS file cannot be used.
     """
-    server = grpc.aio.server(maximum_concurrent_rpcs=MAX_CALLS, options=SERVER_OPTIONS)
+    options = [*SERVER_OPTIONS, ("grpc.so_reuseport", int(config.share_port))]
+    server = grpc.aio.server(maximum_concurrent_rpcs=MAX_CALLS, options=options)
     checks = health.aio.HealthServicer()  # type: ignore[attr-defined]  # the stubs lack it
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
     names = ("", add_to(server, service))
@@ -110,12 +117,28 @@ async def open_endpoint(
         await server.stop(config.drain_seconds)
 
 
+def run_loop(main: Coroutine[None, None, None]) -> None:
+    """Run the endpoint in the event loop that answers most calls per second."""
+    import uvloop
+
+    uvloop.run(main)
+
+
 async def serve_until_stopped(
-    config: EndpointConfig, engine: Engine, service: RankingService, on_ready: Callable[[str], None]
+    config: EndpointConfig,
+    engine: Engine,
+    service: RankingService,
+    on_ready: Callable[[str], None],
+    parent: IO[str] | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then drain; `on_ready` gets the address once calls are answered."""
+    """Serve until SIGTERM or SIGINT, then drain; `on_ready` gets the address once calls are answered.
+
+    `parent` is a pipe whose other end is held by the process that started this one: when it closes, stop too.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    if parent is not None:
+        loop.add_reader(parent, stop.set)
     async with open_endpoint(config, engine, service) as address:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
@@ -124,8 +147,7 @@ async def serve_until_stopped(
 
 
 def _bind(server: grpc.aio.Server, config: EndpointConfig) -> str:
-    host = f"[{config.host}]" if ":" in config.host else config.host
-    wanted = f"{host}:{config.port}"
+    wanted = config.address(config.port)
     try:
         if config.tls is None:
             port = server.add_insecure_port(wanted)
@@ -136,7 +158,7 @@ def _bind(server: grpc.aio.Server, config: EndpointConfig) -> str:
             f"cannot listen on {wanted}: the port is taken, the address is not of this machine, "
             "or the certificate and key do not fit; use --port 0 for a free port"
         ) from error
-    return f"{host}:{port}"
+    return config.address(port)
 
 
 async def _watch(engine: Engine, seconds: float) -> None:

@@ -118,7 +118,7 @@ def test_a_taken_port_is_an_error_with_the_next_step(open_endpoint_in_thread: An
 
     config = EndpointConfig(port=int(address.rpartition(":")[2]))
     with pytest.raises(EndpointError, match="use --port 0"):
-        endpoint._bind(grpc.aio.server(options=endpoint.SERVER_OPTIONS), config)
+        endpoint._bind(grpc.aio.server(options=[("grpc.so_reuseport", 0)]), config)
 
 
 def test_a_missing_or_foreign_key_file_is_an_error_by_name(tls: TlsFiles, tmp_path: Path) -> None:

@@ -23,7 +23,8 @@ from client.store import EventStore
 from client.store_consent import Consents
 from client.store_retention import expire
 from fedrank.commands.rank import SurfaceName, read_history
-from fedrank.endpoint import EndpointOptions, run_endpoint
+from fedrank.endpoint import run_endpoint
+from fedrank.endpoint_options import EndpointOptions
 from fedrank.exits import UNREACHABLE, exit_code
 from fedrank.shopper_events import ShopperEvents
 from model.features import SURFACES
@@ -32,7 +33,6 @@ from privacy.errors import DatabaseMissing, OlderSchema
 from privacy.keyring import Keyring
 from privacy.schema import REVISIONS
 from server.errors import FeedbackUnavailable, ProfileUnavailable
-from server.serving.endpoint import EndpointConfig
 from server.serving.query import Surface as ServedSurface
 from server.serving.stores import FeedbackEvent
 
@@ -216,11 +216,10 @@ def endpoint_options(run: Path, **changes: Any) -> EndpointOptions:
     """The run folder's own store and keys on a free port, with changes."""
     fields: dict[str, Any] = {
         "store": str(run / "store" / "events.db"),
-        "keys": run / "keys",
-        "config": EndpointConfig(port=0),
+        "keys": str(run / "keys"),
+        "port": 0,
     }
-    fields |= {"run": run, "merchant_id": None, "version": None, "show_scores": False, **changes}
-    return EndpointOptions(**fields)
+    return EndpointOptions(**{"run": str(run), **fields, **changes})
 
 
 @pytest.mark.parametrize("lost", ["keys", "keys/kms.key", "keys/keys.db", "store/events.db", "store"])

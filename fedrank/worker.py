@@ -1,0 +1,24 @@
+"""One worker process of `fedrank serve --workers N`; `server/serving/workers.py` starts it and says how they talk."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+from fedrank.exits import reporting
+
+
+def main() -> None:
+    """Serve until told to stop, or until the parent is gone."""
+    from fedrank.endpoint import serve_here
+    from fedrank.endpoint_options import EndpointOptions
+
+    options = EndpointOptions.from_json(sys.stdin.readline())
+    logging.basicConfig(
+        level=options.log_level, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s"
+    )
+    serve_here(options, lambda address, version: print(f"ready {version}", flush=True), sys.stdin)
+
+
+if __name__ == "__main__":
+    reporting(main)
