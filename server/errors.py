@@ -37,6 +37,10 @@ class CatalogueError(ServerError):
     """The catalogue cannot be read, or does not belong to the model version."""
 
 
+class PolicyError(ServerError):
+    """A knob of a surface is unknown or out of bounds."""
+
+
 class EndpointError(ServerError):
     """The endpoint cannot be opened as configured."""
 
@@ -72,3 +76,30 @@ class FeedbackUnavailable(ServerError):
 
 class ProfileUnavailable(ServerError):
     """Stored profiles cannot be read now."""
+
+
+class Unauthenticated(ServerError):
+    """The caller shows no certificate from which an identity follows: absent, expired, revoked or misnamed."""
+
+
+class Forbidden(ServerError):
+    """The caller is known and may not do this here."""
+
+
+class QuotaExceeded(ServerError):
+    """The caller has used up what it may ask for now.
+
+    Attributes:
+        subject: whose quota, and of what: words without anything of the request.
+        retry_seconds: when to try again; more than 0.
+    """
+
+    def __init__(self, message: str, *, subject: str, retry_seconds: float) -> None:
+        """Keep what a caller needs in order to come back in time."""
+        super().__init__(message)
+        self.subject = subject
+        self.retry_seconds = retry_seconds
+
+
+class StoreFull(FeedbackUnavailable):
+    """There is no space left for events; rankings go on, and a person has to make room."""
