@@ -44,7 +44,7 @@ from simulation.federated import (
     train,
 )
 from simulation.linkage import released_linkage
-from simulation.population import Population, build_population, place_keys
+from simulation.population import PROMOTIONS_FILE, Population, build_population, place_keys
 from simulation.staging import install, new_stage, sole_spender
 
 CURVE_METRIC = "ndcg@10"
@@ -91,6 +91,8 @@ class Experiment:
         population = build_population(
             new_stage(settings.out), dataset.items, cut.train, settings.participants
         )
+        if dataset.promotions is not None:
+            dataset.promotions.write_parquet(population.folder / PROMOTIONS_FILE)
         return cls(
             settings=settings,
             watch=watch,

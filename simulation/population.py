@@ -30,6 +30,9 @@ DEVICE_SHARE = 0.5
 """Share of shoppers whose device takes part where both kinds do; the others take part through merchants."""
 
 CATALOGUE_COLUMNS = ("item_id", "title", "category", "brand", "price", "description", "merchant_id")
+LISTED = "listed_at"
+PROMOTIONS_FILE = "promotions.parquet"
+"""Promotions of the catalogue's items, where the data set has some; columns of `PROMOTION_SCHEMA`."""
 
 
 CONSENT_ORIGIN = "import of a data set"
@@ -110,7 +113,7 @@ def build_population(
     """
     shutil.rmtree(folder / "store", ignore_errors=True)
     (folder / "store").mkdir(parents=True)
-    items.select(CATALOGUE_COLUMNS).write_parquet(folder / "catalogue.parquet")
+    write_catalogue(items, folder / "catalogue.parquet")
     keyring = Keyring.open(folder / "keys")
     pseudonyms = _store(folder, keyring, DEVICES, events)
     through_devices = _device_shoppers(pseudonyms, kind)
@@ -129,6 +132,12 @@ def build_population(
         merchants=merchants,
         merchants_per_shopper=_merchants_per_shopper(others),
     )
+
+
+def write_catalogue(items: pl.DataFrame, path: Path) -> None:
+    """Write the public items (`CATALOGUE_COLUMNS`), with `listed_at` where some item has it."""
+    listed = LISTED in items.columns and items[LISTED].null_count() < items.height
+    items.select(*CATALOGUE_COLUMNS, *([LISTED] if listed else [])).write_parquet(path)
 
 
 def place_keys(run: Path, ledger: str) -> None:

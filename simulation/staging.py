@@ -14,10 +14,12 @@ from pathlib import Path
 
 from privacy.keyring import Keyring
 from simulation.errors import SimulationError
-from simulation.population import Population
+from simulation.population import PROMOTIONS_FILE, Population
 
 STAGE = ".incoming"
 PARTS = ("store", "catalogue.parquet", "participants.json")
+OPTIONAL_PARTS = (PROMOTIONS_FILE,)
+"""Files that a population may lack; those of the run before it go all the same."""
 
 
 class LedgerInUse(SimulationError):
@@ -36,7 +38,9 @@ def new_stage(run: Path) -> Path:
 
 def install(population: Population, run: Path) -> Population:
     """Put a staged population in the place of the run folder's, and return it there."""
-    for part in PARTS:
+    for part in OPTIONAL_PARTS:
+        (run / part).unlink(missing_ok=True)
+    for part in (*PARTS, *(name for name in OPTIONAL_PARTS if (population.folder / name).exists())):
         old, new = run / part, population.folder / part
         if old.is_dir():
             shutil.rmtree(old)

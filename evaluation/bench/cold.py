@@ -16,7 +16,7 @@ from model.encoders import EncoderName, encoder_named
 from model.errors import EncoderError
 from privacy.accountant import default_delta
 from simulation.data import load
-from simulation.population import CATALOGUE_COLUMNS
+from simulation.population import write_catalogue
 
 DATA = "amazon18-industrial"
 EPSILON = 8.0
@@ -36,7 +36,7 @@ def cold_found() -> ColdFound:
     dataset = load(SETS / DATA)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "catalogue.parquet"
-        dataset.items.select(CATALOGUE_COLUMNS).write_parquet(path)
+        write_catalogue(dataset.items, path)
         catalogue = read_public_items(path)
     try:
         encoder = encoder_named(EncoderName.MULTILINGUAL)

@@ -47,6 +47,7 @@ ITEM_ALIASES: dict[str, tuple[str, ...]] = {
     "price": ("price",),
     "description": ("description",),
     "merchant_id": ("merchant_id",),
+    "listed_at": ("listed_at",),
 }
 
 USER_ALIASES: dict[str, tuple[str, ...]] = {"user_id": ("user_id", "user")}

@@ -23,6 +23,7 @@ from simulation.data.kcore import core
 from simulation.data.kinds import Kind
 from simulation.data.mapping import MerchantRule, MerchantsBy
 from simulation.data.merchants import by_attribute
+from simulation.data.promotions import read_promotions
 from simulation.data.rejections import rejections
 
 NAME = "completejourney"
@@ -56,6 +57,7 @@ def load_completejourney() -> Loaded:
         merchants_from=words,
         rejected_rows=0,
         source=_source(),
+        promotions=read_promotions(folder, items, FIRST_WEEK),
     )
     return _loaded(dataset)
 
@@ -72,6 +74,7 @@ def _loaded(dataset: Dataset) -> Loaded:
             "events": "transactions.parquet",
             "items": "products.parquet",
             "users": "demographics.parquet",
+            "promotions": "promotions.parquet, coupons.parquet, campaign_descriptions.parquet",
         },
     )
 
@@ -96,6 +99,7 @@ def _products(folder: Path) -> pl.DataFrame:
         category=pl.concat_str("department", "product_category", separator=" / ", ignore_nulls=True),
         brand="brand",
         description=pl.lit(None, dtype=pl.String),
+        listed_at=pl.lit(None, dtype=pl.Int64),
         manufacturer=pl.concat_str(pl.lit("manufacturer-"), "manufacturer_id"),
     ).collect()
 

@@ -37,6 +37,18 @@ ITEM_SCHEMA: dict[str, type[pl.DataType]] = {
     "price": pl.Float64,
     "description": pl.String,
     "merchant_id": pl.String,
+    "listed_at": pl.Int64,
+}
+
+PROMOTION_SCHEMA: dict[str, type[pl.DataType]] = {
+    "promotion_id": pl.String,
+    "item_id": pl.String,
+    "kind": pl.String,
+    "text": pl.String,
+    "discount": pl.Float64,
+    "least_quantity": pl.Int64,
+    "starts": pl.Int64,
+    "ends": pl.Int64,
 }
 
 
@@ -63,6 +75,12 @@ class Dataset:
     covers every item of `events` and `given_test` and may hold catalogue items without any event.
     `given_test` is the held-out part of a set with a split of its own, same columns as `events`; where its
     file has no time, a row carries the time of the shopper's newest event (0 for a shopper without one).
+
+    A basket is what one shopper purchased at one timestamp: the sets that know baskets stamp all lines of one
+    alike. `listed_at` is the Unix second at which a shop says that it listed the item, null where nobody says it;
+    it is never taken from events. `promotions` has the columns of `PROMOTION_SCHEMA`, one row per promotion and
+    item: `discount` of one piece as a share of its price, `least_quantity` pieces to buy, valid from `starts` to
+    before `ends` in Unix seconds; None where the set has none.
     """
 
     name: str
@@ -75,3 +93,4 @@ class Dataset:
     merchants_from: str
     rejected_rows: int
     source: str
+    promotions: pl.DataFrame | None = None

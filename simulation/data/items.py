@@ -11,10 +11,10 @@ import polars as pl
 from simulation.data.columns import ITEM_ALIASES, USER_ALIASES, pick
 from simulation.data.dataset import ITEM_SCHEMA
 from simulation.data.errors import MissingColumn
-from simulation.data.mapping import Mapping, MerchantsBy
+from simulation.data.mapping import Mapping, MerchantsBy, TimestampFormat
 from simulation.data.rejections import merge
 from simulation.data.tables import LINE, TextTable, read_table
-from simulation.data.timestamps import numbers
+from simulation.data.timestamps import detect, numbers, parsed
 from simulation.data.validation import item_text_schema, split, user_text_schema
 
 OWNER = "__owner__"
@@ -47,9 +47,10 @@ def read_items(path: Path, mapping: Mapping) -> ItemTable:
     if owner is not None:
         columns[OWNER] = owner
     text = _stripped(table, columns)
-    valid, rejected = split(text, item_text_schema(text.columns), table.file)
+    written = detect(text["listed_at"], TimestampFormat.AUTO) if "listed_at" in columns else None
+    valid, rejected = split(text, item_text_schema(text.columns, written), table.file)
     return ItemTable(
-        frame=_typed(valid),
+        frame=_typed(valid, written),
         rejections=merge([table.rejections, rejected]),
         owner_column=owner,
         missing={name: text[name].null_count() for name in columns if name != OWNER},
@@ -58,7 +59,7 @@ def read_items(path: Path, mapping: Mapping) -> ItemTable:
 
 def no_items() -> ItemTable:
     """Return the item table of a data set without one."""
-    frame = _typed(pl.DataFrame(schema={"item_id": pl.String}))
+    frame = _typed(pl.DataFrame(schema={"item_id": pl.String}), None)
     return ItemTable(frame=frame, rejections=merge([]), owner_column=None, missing={})
 
 
@@ -99,7 +100,13 @@ def _stripped(table: TextTable, columns: Table[str, str]) -> pl.DataFrame:
     return table.frame.select(LINE, *texts).with_columns(pl.col(pl.String).replace("", None))
 
 
-def _typed(text: pl.DataFrame) -> pl.DataFrame:
+def _typed(text: pl.DataFrame, written: TimestampFormat | None) -> pl.DataFrame:
+    """All columns of `ITEM_SCHEMA` but merchant_id, and `OWNER`; what has no column is null."""
     names = [*(name for name in ITEM_SCHEMA if name != "merchant_id"), OWNER]
     absent = [pl.lit(None, dtype=pl.String).alias(name) for name in names if name not in text.columns]
-    return text.with_columns(absent).select(names).with_columns(numbers(pl.col("price")).alias("price"))
+    listed = parsed(pl.col("listed_at"), written or TimestampFormat.SECONDS)
+    return (
+        text.with_columns(absent)
+        .select(names)
+        .with_columns(numbers(pl.col("price")).alias("price"), listed.alias("listed_at"))
+    )

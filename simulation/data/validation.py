@@ -59,10 +59,20 @@ def event_value_schema(fields: Sequence[str], *, seconds: bool) -> pa.DataFrameS
     return _schema(columns, fields)
 
 
-def item_text_schema(fields: Sequence[str]) -> pa.DataFrameSchema:
-    """Return the schema of an items table as text: each item once, prices are numbers that are not negative."""
+def item_text_schema(fields: Sequence[str], written: TimestampFormat | None) -> pa.DataFrameSchema:
+    """Return the schema of an items table as text: each item once, prices not negative, listed_at in `written`."""
     price = _check(lambda text: numbers(text).fill_null(-1) >= 0, "is not a number, or is negative")
-    return _schema({"item_id": _identity(), "price": _column(price, nullable=True)}, fields)
+    time = written or TimestampFormat.SECONDS
+    listed = _check(
+        lambda text: parsed(text, time).is_between(0, LATEST_SECONDS).fill_null(value=False),
+        f"is not a time from 1970 to 2100 in the format '{time.value}'",
+    )
+    columns = {
+        "item_id": _identity(),
+        "price": _column(price, nullable=True),
+        "listed_at": _column(listed, nullable=True),
+    }
+    return _schema(columns, fields)
 
 
 def user_text_schema() -> pa.DataFrameSchema:
