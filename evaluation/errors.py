@@ -23,3 +23,7 @@ class ReportError(EvaluationError):
 
 class SettingsError(EvaluationError):
     """A setting of an experiment lies outside its bounds."""
+
+
+class LoadError(EvaluationError):
+    """A load cannot be given, or what came of it cannot be read."""

@@ -46,6 +46,10 @@ BENCHES: dict[str, Bench] = {
         module="evaluation.bench.faults",
         words="flipped and swapped ciphertext, kill -9 at every failpoint, a full disk, a storm of charges",
     ),
+    "ranking": Bench(
+        module="evaluation.bench.ranking",
+        words="the ranking endpoint beside a bare echo: cost, latency, overload, memory, start, promotion",
+    ),
 }
 
 

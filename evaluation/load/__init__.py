@@ -1,0 +1,1 @@
+"""Load on a gRPC endpoint: an open-loop generator in a process of its own, and the bare echo server beside it."""
