@@ -127,6 +127,10 @@ def _ordered(
     if policy.fairness:
         debts = exposure.debts(snapshot.items.merchants)[snapshot.items.merchant_codes[items]]
         relevance = relevance + np.float32(policy.fairness) * np.clip(debts, -1, 1).astype(np.float32)
+    if not policy.diversity:
+        best = np.argsort(-relevance, kind="stable")[:k]
+        if rules.hold(best):
+            return best, ()
     units = _units(snapshot, items) if policy.diversity else None
     filling = Filling(relevance, rules, policy.diversity, units)
     return filling.fill(k), tuple(filling.notices)
