@@ -130,3 +130,7 @@ class DamagedDataKeys(KeyringError):
 
 class RotationRunning(KeyringError):
     """Another process is rotating, protecting or copying the keys of this keyring."""
+
+
+class CertificateError(PrivacyError):
+    """A certificate, its key or a revocation list cannot be read, made or trusted."""

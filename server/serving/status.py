@@ -1,9 +1,8 @@
-"""From errors to gRPC status with `google.rpc` details, and the rule that every call has a deadline."""
+"""From errors to gRPC status with `google.rpc` details that a person can act on."""
 
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, NoReturn
@@ -15,52 +14,64 @@ from grpc_status import rpc_status
 
 from server.errors import (
     FeedbackUnavailable,
+    Forbidden,
     InvalidRequest,
+    QuotaExceeded,
     ServerError,
+    StoreFull,
+    Unauthenticated,
     UnknownItem,
     Violation,
     WrongModelVersion,
 )
+from server.serving.authorisation import RANK
+from server.serving.limits import check_deadline
 
 DOMAIN = "fedrank"
 MAX_VIOLATIONS = 10
 """Violations told to a caller; details travel in a header of at most 8 KiB."""
-RETRY_SECONDS = 1
-NO_DEADLINE = "the call has no deadline; set one, for example timeout=2.0 in Python or -max-time 2 in grpcurl"
+RETRY_SECONDS = 1.0
+FULL_RETRY_SECONDS = 60.0
+"""When to try again where a person has to make room first."""
 
 _CODES: dict[type[ServerError], int] = {
     InvalidRequest: code_pb2.INVALID_ARGUMENT,
     UnknownItem: code_pb2.NOT_FOUND,
     WrongModelVersion: code_pb2.FAILED_PRECONDITION,
+    Unauthenticated: code_pb2.UNAUTHENTICATED,
+    Forbidden: code_pb2.PERMISSION_DENIED,
+    QuotaExceeded: code_pb2.RESOURCE_EXHAUSTED,
+    StoreFull: code_pb2.RESOURCE_EXHAUSTED,
     FeedbackUnavailable: code_pb2.UNAVAILABLE,
 }
 
 _log = logging.getLogger(__name__)
 
 
-class NoDeadline(InvalidRequest):
-    """A call came without a deadline."""
-
-
 def status_of(error: ServerError) -> status_pb2.Status:
     """The rich status of an error that a caller can act on; any other becomes INTERNAL without its words."""
-    code = _CODES.get(type(error))
-    if isinstance(error, InvalidRequest):
-        code = code_pb2.INVALID_ARGUMENT
+    code = next((_CODES[kind] for kind in type(error).__mro__ if kind in _CODES), None)
     if code is None:
         return internal_error()
-    details: list[message.Message] = [
-        error_details_pb2.ErrorInfo(reason=_reason(type(error).__name__), domain=DOMAIN)
-    ]
-    text = str(error)
-    if isinstance(error, InvalidRequest):
-        shown = error.violations[:MAX_VIOLATIONS]
-        text = _sentence(error, shown)
-        details.append(_bad_request(shown))
-    if code == code_pb2.UNAVAILABLE:
-        delay = duration_pb2.Duration(seconds=RETRY_SECONDS)
-        details.append(error_details_pb2.RetryInfo(retry_delay=delay))
-    return status_pb2.Status(code=code, message=text, details=[_packed(detail) for detail in details])
+    text = _sentence(error) if isinstance(error, InvalidRequest) else str(error)
+    info = error_details_pb2.ErrorInfo(reason=_reason(type(error).__name__), domain=DOMAIN)
+    return status_pb2.Status(
+        code=code, message=text, details=[_packed(detail) for detail in (info, *_details(error))]
+    )
+
+
+def _details(error: ServerError) -> list[message.Message]:
+    """What a program can act on."""
+    match error:
+        case InvalidRequest():
+            return [_bad_request(error.violations[:MAX_VIOLATIONS])]
+        case QuotaExceeded():
+            return [_quota_failure(error.subject, str(error)), _retry(error.retry_seconds)]
+        case StoreFull():
+            return [_quota_failure("the event store", str(error)), _retry(FULL_RETRY_SECONDS)]
+        case FeedbackUnavailable():
+            return [_retry(RETRY_SECONDS)]
+    return []
 
 
 def internal_error() -> status_pb2.Status:
@@ -70,28 +81,26 @@ def internal_error() -> status_pb2.Status:
 
 @asynccontextmanager
 async def answering(context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[None]:
-    """Refuse a call without deadline, and end a call that fails with the status of its error.
+    """End a call that fails with the status of its error, and refuse one without deadline."""
+    try:
+        check_deadline(context, RANK)
+        yield
+    except Exception as error:
+        await refuse(context, error)
+
+
+async def refuse(context: grpc.aio.ServicerContext[Any, Any], error: Exception) -> NoReturn:
+    """End a call that failed with the status of its error.
 
     The words of an unforeseen error stay out of the answer and of the log, for they may hold a shopper's
     data: the log gets the type and the place.
     """
-    try:
-        require_deadline(context)
-        yield
-    except ServerError as error:
+    if isinstance(error, grpc.aio.AbortError):
+        raise error
+    if isinstance(error, ServerError):
         await _end(context, status_of(error))
-    except grpc.aio.AbortError:
-        raise
-    except Exception as error:
-        _log.error("unforeseen %s at %s", type(error).__name__, _place(error))
-        await _end(context, internal_error())
-
-
-def require_deadline(context: grpc.aio.ServicerContext[Any, Any]) -> None:
-    """Raise `NoDeadline` where the caller would wait for ever."""
-    remaining = context.time_remaining()
-    if remaining is None or not math.isfinite(remaining):
-        raise NoDeadline(Violation(field="deadline", problem=NO_DEADLINE))
+    _log.error("unforeseen %s at %s", type(error).__name__, _place(error))
+    await _end(context, internal_error())
 
 
 async def _end(context: grpc.aio.ServicerContext[Any, Any], status: status_pb2.Status) -> NoReturn:
@@ -99,10 +108,21 @@ async def _end(context: grpc.aio.ServicerContext[Any, Any], status: status_pb2.S
     await context.abort(plain.code, plain.details, plain.trailing_metadata)
 
 
-def _sentence(error: InvalidRequest, shown: tuple[Violation, ...]) -> str:
-    more = len(error.violations) - len(shown)
-    words = "; ".join(f"{violation.field}: {violation.problem}" for violation in shown)
-    return f"{words}; and {more} more" if more else words
+def _sentence(error: InvalidRequest) -> str:
+    more = len(error.violations) - MAX_VIOLATIONS
+    words = "; ".join(f"{one.field}: {one.problem}" for one in error.violations[:MAX_VIOLATIONS])
+    return f"{words}; and {more} more" if more > 0 else words
+
+
+def _quota_failure(subject: str, problem: str) -> error_details_pb2.QuotaFailure:
+    violation = error_details_pb2.QuotaFailure.Violation(subject=subject, description=problem)
+    return error_details_pb2.QuotaFailure(violations=[violation])
+
+
+def _retry(seconds: float) -> error_details_pb2.RetryInfo:
+    delay = duration_pb2.Duration()
+    delay.FromNanoseconds(round(seconds * 1e9))
+    return error_details_pb2.RetryInfo(retry_delay=delay)
 
 
 def _bad_request(violations: tuple[Violation, ...]) -> error_details_pb2.BadRequest:

@@ -1,0 +1,155 @@
+"""Decides on every call, before anything of it is read: who calls, whether they may, and whether they may now.
+
+Deny by default: a caller without a certificate of the right form, of another merchant, or of a role that the table of
+`authorisation.py` does not give the method to, gets nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from privacy.certificates import PeerCertificate, read_certificate
+from privacy.errors import CertificateError
+from server.errors import EndpointError, Forbidden, Unauthenticated
+from server.serving.authorisation import ALLOWED, EVERYTHING
+from server.serving.identity import Identity, Role, check_domain, check_merchant, read_identity
+from server.serving.quotas import Account, Quota
+
+LOCAL = "local"
+"""Name of the one caller of an endpoint without TLS."""
+REMEMBERED = 4096
+"""Certificates whose reading is kept; beyond that they are read anew."""
+_PEM = "x509_pem_cert"
+
+EXPIRED = "the client certificate has expired or is not valid yet; issue a new one"
+REVOKED = "the client certificate was revoked; issue a new one, with a new key"
+NO_CERTIFICATE = "the caller showed no client certificate; give one that the endpoint's authority has issued"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caller:
+    """Who made a call that was admitted. `merchant` and `role` are None for the one caller who is not checked."""
+
+    merchant: str | None
+    role: Role | None
+    account: Account = field(repr=False, compare=False)
+
+    def leave(self) -> None:
+        """Say that the call has ended: once per admission."""
+        self.account.leave()
+
+
+class Guard(Protocol):
+    """Whoever decides on calls."""
+
+    def admit(self, context: Any, method: str) -> Caller:
+        """The caller, whose call to `method` ("/package.Service/Method") is begun and counted until `leave`.
+
+        Raises `Unauthenticated`, `Forbidden` or `QuotaExceeded`.
+        """
+
+
+class LocalGuard:
+    """Of an endpoint without TLS, on this machine: everybody is `local` and may call what anybody may."""
+
+    def __init__(self, quota: Quota, monotonic: Callable[[], float]) -> None:
+        """Hold the one caller to `quota`."""
+        self._monotonic = monotonic
+        self._caller = Caller(merchant=None, role=None, account=Account(quota, LOCAL, monotonic()))
+
+    def admit(self, context: Any, method: str) -> Caller:
+        """As `Guard.admit`; nobody is unauthenticated."""
+        if method not in EVERYTHING:
+            raise Forbidden("nobody may call this method; see the roles in docs/serving-security.md")
+        self._caller.account.enter(self._monotonic())
+        return self._caller
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """Whom an endpoint admits.
+
+    Attributes:
+        merchants: callers of these, and of no other.
+        domain: the trust domain in the names of their certificates.
+        quota: of each identity at this worker.
+    """
+
+    merchants: frozenset[str]
+    domain: str
+    quota: Quota
+
+    def __post_init__(self) -> None:
+        """Refuse rules that would admit nobody, or nobody that a certificate can name."""
+        check_domain(self.domain)
+        for merchant in self.merchants:
+            check_merchant(merchant)
+        if not self.merchants:
+            raise EndpointError(
+                "the endpoint admits callers of no merchant; serve one with --merchant, or name those of the "
+                "marketplace with --admit"
+            )
+
+
+class CertificateGuard:
+    """Of an endpoint with mutual TLS: a caller is who its certificate names.
+
+    What was read from a certificate is remembered by its bytes, never by the peer's address. Expiry and revocation
+    are asked anew on every call, so that a connection does not outlive them.
+    """
+
+    def __init__(
+        self,
+        rules: Rules,
+        is_revoked: Callable[[bytes, int], bool],
+        clock: Callable[[], float],
+        monotonic: Callable[[], float],
+    ) -> None:
+        """Admit by `rules`; `is_revoked` gets issuer and serial, `clock` gives Unix seconds."""
+        self._rules, self._is_revoked = rules, is_revoked
+        self._clock, self._monotonic = clock, monotonic
+        self._peers: dict[bytes, tuple[PeerCertificate, Caller]] = {}
+        self._accounts: dict[Identity, Account] = {}
+
+    def admit(self, context: Any, method: str) -> Caller:
+        """As `Guard.admit`."""
+        shown = context.auth_context().get(_PEM)
+        if not shown:
+            raise Unauthenticated(NO_CERTIFICATE)
+        certificate, caller = self._peers.get(shown[0]) or self._read(shown[0])
+        if not certificate.starts <= self._clock() <= certificate.ends:
+            raise Unauthenticated(EXPIRED)
+        if self._is_revoked(certificate.issuer, certificate.serial):
+            raise Unauthenticated(REVOKED)
+        if caller.merchant not in self._rules.merchants:
+            raise Forbidden(
+                f"callers of merchant {caller.merchant} are not admitted here; ask the endpoint of that merchant"
+            )
+        if caller.role is None or method not in ALLOWED[caller.role]:
+            raise Forbidden(
+                f"the role {caller.role} may not call this method; see the roles in docs/serving-security.md"
+            )
+        caller.account.enter(self._monotonic())
+        return caller
+
+    def _read(self, pem: bytes) -> tuple[PeerCertificate, Caller]:
+        try:
+            certificate = read_certificate(pem)
+        except CertificateError as error:
+            raise Unauthenticated(f"the client certificate: {error}") from error
+        identity = read_identity(certificate.uris, self._rules.domain)
+        if len(self._peers) >= REMEMBERED:
+            self._peers.clear()
+        caller = Caller(merchant=identity.merchant, role=identity.role, account=self._account(identity))
+        self._peers[pem] = certificate, caller
+        return certificate, caller
+
+    def _account(self, identity: Identity) -> Account:
+        """One per identity; a refused merchant has none that is kept, so the number is bounded by the rules."""
+        subject = f"{identity.role} of merchant {identity.merchant}"
+        account = self._accounts.get(identity) or Account(self._rules.quota, subject, self._monotonic())
+        if identity.merchant in self._rules.merchants:
+            self._accounts[identity] = account
+        return account
