@@ -9,13 +9,14 @@ import sys
 import typer
 
 from fedrank import __version__
-from fedrank.commands import consent, data, db, keys, privacy, subject
+from fedrank.commands import certificates, consent, data, db, keys, privacy, subject
 from fedrank.commands.bench import HELP, bench
 from fedrank.commands.rank import rank
 from fedrank.commands.retention import retention
 from fedrank.commands.serve import serve
 from fedrank.commands.simulate import simulate
 from fedrank.exits import reporting
+from server.serving.limits import TLS_1_3_ONLY
 
 app = typer.Typer(
     name="fedrank",
@@ -30,6 +31,7 @@ app.add_typer(consent.app, name="consent")
 app.add_typer(privacy.app, name="privacy")
 app.add_typer(db.app, name="db")
 app.add_typer(keys.app, name="keys")
+app.add_typer(certificates.app, name="certificates")
 app.command()(simulate)
 app.command()(serve)
 app.command()(rank)
@@ -63,4 +65,5 @@ def main() -> None:
     for name in ("FLWR_TELEMETRY_ENABLED", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(name, "0" if name.startswith("FLWR") else "1")
     os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
+    os.environ.setdefault(*TLS_1_3_ONLY)
     reporting(app)

@@ -34,6 +34,7 @@ FAMILIES: tuple[tuple[str, str, int], ...] = (
     ("privacy.errors", "DatabaseError", UNREACHABLE),
     ("privacy.errors", "KmsUnavailable", UNREACHABLE),
     ("privacy.errors", "KeyringError", DATA),
+    ("privacy.errors", "CertificateError", DATA),
     ("privacy.errors", "DecryptionError", DATA),
     ("privacy.pseudonyms", "NotAnId", USAGE),
     ("privacy.errors", "PrivacyError", BUDGET),

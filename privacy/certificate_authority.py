@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from privacy.errors import CertificateError
-from privacy.key_files import open_folder, read_private, replace_private, write_durably
+from privacy.key_files import create_private, open_folder, read_private, replace_private
 
 AUTHORITY, AUTHORITY_KEY, REVOKED = "ca.pem", "ca.key", "revoked.pem"
 AUTHORITY_DAYS: Final = 730
@@ -72,6 +72,7 @@ class CertificateAuthority:
     def make(cls, folder: Path, now: datetime) -> Self:
         """Make a new one, with an empty revocation list; raises `CertificateError` where one is there already."""
         open_folder(folder, create=True)
+        _refuse_existing([folder / name for name in (AUTHORITY_KEY, AUTHORITY, REVOKED)])
         key = ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "fedrank certificate authority")])
         builder = _builder(name, name, key, now, AUTHORITY_DAYS)
@@ -80,9 +81,9 @@ class CertificateAuthority:
             _usage(authority=True), critical=True
         )
         made = cls(folder=folder, certificate=certificate.sign(key, SHA256()), key=key)
-        _write_new(folder / AUTHORITY_KEY, _pem(key))
-        _write_new(folder / AUTHORITY, made.certificate.public_bytes(Encoding.PEM))
-        _write_new(folder / REVOKED, made._revoking((), now))
+        _write(folder / AUTHORITY_KEY, _pem(key))
+        _write(folder / AUTHORITY, made.certificate.public_bytes(Encoding.PEM))
+        _write(folder / REVOKED, made._revoking((), now))
         return made
 
     @classmethod
@@ -108,17 +109,20 @@ class CertificateAuthority:
         """Whether there is an authority in `folder`."""
         return (folder / AUTHORITY_KEY).exists()
 
-    def issue(self, wanted: Wanted, now: datetime, *, renew: bool = False) -> tuple[Path, Path]:
-        """Write NAME.pem and NAME.key, and return their paths.
+    def issue(self, wanted: Sequence[Wanted], now: datetime, *, renew: bool = False) -> list[Path]:
+        """Write NAME.pem and NAME.key for each, and return their paths in this order.
 
-        Raises `CertificateError` where they are there already, unless `renew` lets new ones take their place.
+        Raises `CertificateError` where one of them is there already, unless `renew` lets new ones take their place;
+        nothing is written then.
         """
-        paths = self.folder / f"{wanted.name}.pem", self.folder / f"{wanted.name}.key"
-        write = _replace if renew else _write_new
-        key = ec.generate_private_key(ec.SECP256R1())
-        certificate = self._issued(wanted, key, now)
-        write(paths[1], _pem(key))
-        write(paths[0], certificate.public_bytes(Encoding.PEM))
+        pairs = [(self.folder / f"{one.name}.pem", self.folder / f"{one.name}.key") for one in wanted]
+        paths = [path for pair in pairs for path in pair]
+        if not renew:
+            _refuse_existing(paths)
+        for one, (certificate, private) in zip(wanted, pairs, strict=True):
+            key = ec.generate_private_key(ec.SECP256R1())
+            _write(private, _pem(key))
+            _write(certificate, self._issued(one, key, now).public_bytes(Encoding.PEM))
         return paths
 
     def revoke(self, pem: bytes, now: datetime) -> int:
@@ -220,17 +224,17 @@ def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
-def _write_new(path: Path, content: bytes) -> None:
-    try:
-        write_durably(path, content)
-    except FileExistsError as error:
-        raise CertificateError(
-            f"{path} is there already and stays as it is; renew it, take another folder, or move it away"
-        ) from error
+def _refuse_existing(paths: Sequence[Path]) -> None:
+    for path in paths:
+        if path.exists():
+            raise CertificateError(
+                f"{path} is there already and stays as it is; renew it, take another folder, or move it away"
+            )
 
 
-def _replace(path: Path, content: bytes) -> None:
+def _write(path: Path, content: bytes) -> None:
+    """Write or replace a file of mode 0600, whole."""
     if path.exists():
         replace_private(path, content)
     else:
-        _write_new(path, content)
+        create_private(path, content)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from privacy.errors import CertificateError
 
@@ -47,6 +49,21 @@ def read_certificate(pem: bytes) -> PeerCertificate:
         )
     except (ValueError, x509.UnsupportedGeneralNameType, x509.DuplicateExtension) as error:
         raise CertificateError("the certificate cannot be read; issue it anew") from error
+
+
+def check_pair(certificate: bytes, key: bytes, now: float) -> None:
+    """Raise `CertificateError` unless a certificate (PEM, the first of a chain) is valid and belongs to a key."""
+    read = read_certificate(certificate)
+    if not read.starts <= now <= read.ends:
+        raise CertificateError("the certificate has expired or is not valid yet; issue a new one")
+    try:
+        private = load_pem_private_key(key, None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise CertificateError(
+            "the private key cannot be read; give it in PEM, without a passphrase, in a file of mode 0600"
+        ) from error
+    if private.public_key() != x509.load_pem_x509_certificate(certificate).public_key():
+        raise CertificateError("certificate and private key do not belong together; give both of one pair")
 
 
 def read_authorities(pem: bytes) -> list[x509.Certificate]:

@@ -21,8 +21,9 @@ LOCAL = "local"
 """Name of the one caller of an endpoint without TLS."""
 REMEMBERED = 4096
 """Certificates whose reading is kept; beyond that they are read anew."""
-_PEM = "x509_pem_cert"
+TLS_1_3 = [b"TLSv1.3"]
 
+OLD_TLS = "the connection uses a TLS version below 1.3; let the caller offer 1.3"
 EXPIRED = "the client certificate has expired or is not valid yet; issue a new one"
 REVOKED = "the client certificate was revoked; issue a new one, with a new key"
 NO_CERTIFICATE = "the caller showed no client certificate; give one that the endpoint's authority has issued"
@@ -115,9 +116,12 @@ class CertificateGuard:
 
     def admit(self, context: Any, method: str) -> Caller:
         """As `Guard.admit`."""
-        shown = context.auth_context().get(_PEM)
+        peer = context.auth_context()
+        shown = peer.get("x509_pem_cert")
         if not shown:
             raise Unauthenticated(NO_CERTIFICATE)
+        if peer.get("ssl_tls_version") != TLS_1_3:
+            raise Unauthenticated(OLD_TLS)
         certificate, caller = self._peers.get(shown[0]) or self._read(shown[0])
         if not certificate.starts <= self._clock() <= certificate.ends:
             raise Unauthenticated(EXPIRED)

@@ -48,7 +48,7 @@ class Identity:
 
     def uri(self, domain: str) -> str:
         """The name as it stands in a certificate."""
-        return f"spiffe://{domain}/merchant/{self.merchant}/{self.role}"
+        return f"spiffe://{check_domain(domain)}/merchant/{self.merchant}/{self.role}"
 
 
 def read_identity(uris: Sequence[str], domain: str) -> Identity:

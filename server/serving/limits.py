@@ -38,6 +38,10 @@ PING_SECONDS: Final = 30
 LONGEST: Final[Mapping[str, float]] = MappingProxyType({RANK: 30.0, RECORD_EVENTS: 600.0})
 """The deadlines that may be asked for at most, per method. Methods that are not here need none."""
 
+TLS_1_3_ONLY: Final = ("GRPC_SSL_CIPHER_SUITES", "PSK-AES128-CBC-SHA")
+"""Variable and value, to be set before gRPC starts. The list is that of TLS 1.2 and below, and its one suite needs a
+key that nobody shares here; the suites of TLS 1.3 cannot be taken away."""
+
 NO_DEADLINE = "the call has no deadline; set one, for example timeout=2.0 in Python or -max-time 2 in grpcurl"
 
 

@@ -60,7 +60,7 @@ class Pki:
         self.authority.revoke(pair.certificate, datetime.now(UTC))
 
     def _pair(self, wanted: Wanted, ago: timedelta) -> Pair:
-        certificate, key = self.authority.issue(wanted, datetime.now(UTC) - ago, renew=True)
+        certificate, key = self.authority.issue([wanted], datetime.now(UTC) - ago, renew=True)
         return Pair(certificate=certificate.read_bytes(), key=key.read_bytes())
 
 
@@ -72,13 +72,17 @@ def make_pki(folder: Path) -> Pki:
 class Call:
     """A call's context, as far as the guard looks at it."""
 
-    def __init__(self, certificate: bytes | None, remaining: float | None = 1.0) -> None:
+    def __init__(
+        self, certificate: bytes | None, *, tls: bytes = b"TLSv1.3", remaining: float | None = 1.0
+    ) -> None:
         """A call of whoever showed `certificate`, or none."""
-        self._certificate, self._remaining = certificate, remaining
+        self._certificate, self._tls, self._remaining = certificate, tls, remaining
 
     def auth_context(self) -> dict[str, list[bytes]]:
         """What gRPC tells of the peer."""
-        return {"x509_pem_cert": [self._certificate]} if self._certificate else {}
+        if self._certificate is None:
+            return {}
+        return {"x509_pem_cert": [self._certificate], "ssl_tls_version": [self._tls]}
 
     def time_remaining(self) -> float | None:
         """Seconds to the deadline."""

@@ -58,6 +58,13 @@ def test_without_a_certificate_nobody_is_admitted() -> None:
             guard_of().admit(Call(None), method)
 
 
+@pytest.mark.parametrize("version", [b"TLSv1.2", b"TLSv1.1", b""])
+def test_a_connection_below_tls_1_3_is_refused(shop: Pair, version: bytes) -> None:
+    """Where the process was started in a way that lets the handshake pass."""
+    with pytest.raises(Unauthenticated, match=r"below 1\.3"):
+        guard_of().admit(Call(shop.certificate, tls=version), RANK)
+
+
 def test_a_certificate_that_names_no_caller_is_refused(pki: Pki) -> None:
     """That of the server, that of the authority, one of another domain, and bytes that are none."""
     strangers = (pki.server().certificate, pki.ca, pki.caller(name(domain="other")).certificate, b"noise")
