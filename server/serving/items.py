@@ -7,13 +7,13 @@ them, and a name is read out of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from server.serving.items_lookup import Lookup, lookup_columns
+from server.serving.items_lookup import Lookup, table_columns
 from server.serving.items_strings import Columns, Strings, string_columns
 from server.serving.items_wire import ITEM_ID, TITLE, encoded_item, text_of
 
@@ -21,6 +21,8 @@ Ints = npt.NDArray[np.int32]
 
 FLAGS = ("new_arrival", "promotion")
 """Catalogue columns that mark the items of a surface, where a catalogue has them."""
+REMEMBERED = 1 << 15
+"""Ids whose rows a process keeps in a dictionary, some 5 MB."""
 UNKNOWN = -1
 """`listed_at` where it is not known, and the row of an item that is not here."""
 
@@ -36,18 +38,19 @@ class ItemTable:
         servable: (items,) in stock, not hidden, not removed.
     """
 
-    def __init__(self, columns: Columns) -> None:
-        """Use the columns that `columns_of` made."""
-        self._wire = Strings.of(columns, "wire")
-        self._lookup = Lookup(columns, self._wire)
+    def __init__(self, columns: Columns, added: Columns | None = None) -> None:
+        """Use the columns of `columns_of`; names and lookup of the last items are those of `added`, where given."""
+        self._parts = [Lookup(part, "wire") for part in (columns, added) if part is not None]
+        self._first_added = len(self._parts[0].strings)
+        self._rows = _Rows(self._parts, self._first_added)
         self.merchants: list[str] = list(Strings.of(columns, "merchants"))
         self.categories: list[str] = list(Strings.of(columns, "categories"))
-        self.merchant_codes: Ints = columns["merchant_codes"].astype(np.int32, copy=False)
-        self.category_codes: Ints = columns["category_codes"].astype(np.int32, copy=False)
-        self.listed_at: npt.NDArray[np.int64] = columns["listed_at"].astype(np.int64, copy=False)
-        self.servable: npt.NDArray[np.bool_] = columns["servable"].astype(np.bool_, copy=False)
+        self.merchant_codes: Ints = columns["merchant_codes"]
+        self.category_codes: Ints = columns["category_codes"]
+        self.listed_at: npt.NDArray[np.int64] = columns["listed_at"]
+        self.servable: npt.NDArray[np.bool_] = columns["servable"]
         self.flags: Mapping[str, npt.NDArray[np.bool_]] = {
-            name: columns[name].astype(np.bool_, copy=False) for name in FLAGS if name in columns
+            name: columns[name] for name in FLAGS if name in columns
         }
 
     def __len__(self) -> int:
@@ -56,19 +59,21 @@ class ItemTable:
 
     def find(self, ids: Sequence[str]) -> Ints:
         """Rows (ids,) of the items with these ids, -1 where none has one."""
-        return self._lookup.find(ids)
+        return np.fromiter(map(self._rows.__getitem__, ids), dtype=np.int32, count=len(ids))
 
     def wire(self, item: int) -> bytes:
         """The fields `item_id`, `merchant_id` and `title` of the item's `RankedItem`, encoded."""
-        return self._wire.raw(item)
+        if item < self._first_added:
+            return self._parts[0].strings.raw(item)
+        return self._parts[1].strings.raw(item - self._first_added)
 
     def item_id(self, item: int) -> str:
         """The id of an item."""
-        return text_of(self._wire.raw(item), ITEM_ID)
+        return text_of(self.wire(item), ITEM_ID)
 
     def title(self, item: int) -> str:
         """The title of an item; empty where it has none."""
-        return text_of(self._wire.raw(item), TITLE)
+        return text_of(self.wire(item), TITLE)
 
     def merchant_id(self, item: int) -> str:
         """The merchant of an item."""
@@ -79,17 +84,40 @@ class ItemTable:
         return self.categories[int(self.category_codes[item])]
 
 
-def columns_of(table: pl.DataFrame) -> Columns:
-    """The columns of an `ItemTable` over the rows of a catalogue."""
+class _Rows(dict[str, int]):
+    """Id -> row of what was asked for lately, ten times as fast as the table; a small part of a large catalogue.
+
+    Unknown ids are not kept: anybody can make them up.
+    """
+
+    def __init__(self, parts: Sequence[Lookup], first_added: int) -> None:
+        super().__init__()
+        self._parts = parts
+        self._first_added = first_added
+
+    def __missing__(self, item_id: str) -> int:
+        """Look in the tables, in the added items first: an item that went and came again is there."""
+        for number in reversed(range(len(self._parts))):
+            row = self._parts[number].row(item_id)
+            if row >= 0:
+                if len(self) >= REMEMBERED:
+                    self.clear()
+                self[item_id] = row + number * self._first_added
+                return self[item_id]
+        return UNKNOWN
+
+
+def columns_of(table: pl.DataFrame, merchants: Sequence[str] = (), categories: Sequence[str] = ()) -> Columns:
+    """The columns of an `ItemTable` over the rows of a catalogue; the names given have the first codes."""
     texts = (table[name].fill_null("").to_list() for name in ("item_id", "merchant_id", "title"))
     wire = [encoded_item(*row) for row in zip(*texts, strict=True)]
-    merchants, merchant_codes = _coded(table["merchant_id"])
-    categories, category_codes = _coded(table["category"].fill_null(""))
+    merchants, merchant_codes = _coded(table["merchant_id"], merchants)
+    categories, category_codes = _coded(table["category"].fill_null(""), categories)
     return {
         **string_columns("wire", wire),
         **string_columns("merchants", (name.encode() for name in merchants)),
         **string_columns("categories", (name.encode() for name in categories)),
-        **lookup_columns(table["item_id"].to_list()),
+        **table_columns("wire", table["item_id"].to_list()),
         "merchant_codes": merchant_codes,
         "category_codes": category_codes,
         "listed_at": _seconds(table),
@@ -98,10 +126,11 @@ def columns_of(table: pl.DataFrame) -> Columns:
     }
 
 
-def _coded(names: pl.Series) -> tuple[Iterable[str], Ints]:
-    distinct = names.unique().sort()
-    codes = distinct.search_sorted(names)
-    return distinct.to_list(), codes.to_numpy().astype(np.int32)
+def _coded(names: pl.Series, known: Sequence[str]) -> tuple[list[str], Ints]:
+    """Names by code, and the code of each row; new names follow the known ones in order of the alphabet."""
+    coded = [*known, *sorted(set(names.unique().to_list()) - set(known))]
+    codes = {name: code for code, name in enumerate(coded)}
+    return coded, np.fromiter((codes[name] for name in names), dtype=np.int32, count=len(names))
 
 
 def _seconds(table: pl.DataFrame) -> npt.NDArray[np.int64]:

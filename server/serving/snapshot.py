@@ -105,7 +105,7 @@ def build_snapshot(model: ModelVersion, catalogue: Catalogue, merchant_id: str |
         item_vectors=vectors,
         item_lengths=np.where(lengths > 0, lengths, 1).astype(np.float32),
         popularity=bias,
-        words=WordIndex(catalogue.texts()),
+        words=WordIndex.over(catalogue.texts()),
         user_weights={**kept, "item_bias": bias},
         has_clock=model.card.get("clock") not in CLOCKLESS,
     )

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
+from server.serving.items_lookup import Lookup, keyed_columns
+from server.serving.items_strings import Columns
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
@@ -61,23 +65,27 @@ class Matches:
     """(matches,) share of the query's weight that the item holds, in (0, 1]; rare words weigh more."""
 
     def held(self, item: int) -> list[str]:
-        """The words of the query that `item` holds."""
+        """The words of the query that `item` holds; none for an item that is no match."""
         row = int(np.searchsorted(self.items, item))
+        if row == len(self.items) or self.items[row] != item:
+            return []
         return [word for word, holds in zip(self.words, self.holds[row], strict=True) if holds]
 
 
 class WordIndex:
-    """An immutable inverted index: word -> indices of the items that hold it."""
+    """An immutable inverted index: word -> indices of the items that hold it, in arrays that can be mapped."""
 
-    def __init__(self, texts: Iterable[str]) -> None:
+    def __init__(self, columns: Columns, added: Columns | None = None) -> None:
+        """Use the columns of `word_columns`; `added` are those of further items, which follow the first."""
+        self._parts = [_Postings(columns, 0)]
+        if added is not None:
+            self._parts.append(_Postings(added, self._parts[0].items))
+        self._items = sum(part.items for part in self._parts)
+
+    @classmethod
+    def over(cls, texts: Iterable[str]) -> WordIndex:
         """Index one text per item, in item order."""
-        postings: dict[str, list[int]] = {}
-        self._items = 0
-        for item, text in enumerate(texts):
-            self._items += 1
-            for word in _indexed(text):
-                postings.setdefault(word, []).append(item)
-        self._postings = {word: np.asarray(items, dtype=np.int64) for word, items in postings.items()}
+        return cls(word_columns(texts))
 
     def match(self, query: str) -> Matches:
         """Items that hold any word of `query`; none for a query without words.
@@ -86,7 +94,7 @@ class WordIndex:
         no item holds weighs as if half an item held it.
         """
         words = words_of(query)[:MAX_QUERY_WORDS]
-        found = [self._postings.get(word, np.empty(0, dtype=np.int64)) for word in words]
+        found = [self._holders(word) for word in words]
         items: Ints = np.unique(np.concatenate(found)) if found else np.empty(0, dtype=np.int64)
         holds = np.zeros((items.size, len(words)), dtype=np.bool_)
         for column, holders in enumerate(found):
@@ -95,6 +103,47 @@ class WordIndex:
         coverage = (holds @ weights / max(float(weights.sum()), 1e-9)).astype(np.float32)
         return Matches(words=tuple(words), items=items, holds=holds, coverage=coverage)
 
+    def _holders(self, word: str) -> Ints:
+        return np.concatenate([part.holders(word) for part in self._parts])
+
     def _weights(self, found: Sequence[Ints]) -> npt.NDArray[np.float64]:
         holders = np.array([max(items.size, 0.5) for items in found], dtype=np.float64)
         return np.log1p(self._items / holders)
+
+
+class _Postings:
+    """Word w is held by the items `postings_items[postings_starts[w]:postings_starts[w + 1]]`, ascending."""
+
+    def __init__(self, columns: Columns, first: int) -> None:
+        """Use the columns of `word_columns`; `first` is the index of their first item."""
+        self.items = int(columns["postings_of"][0])
+        self._first = first
+        self._lookup = Lookup(columns, "words")
+        self._starts = columns["postings_starts"]
+        self._holders = columns["postings_items"]
+
+    def holders(self, word: str) -> Ints:
+        """Ascending indices of the items that hold a word."""
+        number = self._lookup.row(word)
+        if number < 0:
+            return np.empty(0, dtype=np.int64)
+        return self._holders[self._starts[number] : self._starts[number + 1]].astype(np.int64) + self._first
+
+
+def word_columns(texts: Iterable[str]) -> Columns:
+    """The arrays of a `WordIndex` over one text per item, in item order."""
+    numbers: dict[str, int] = {}
+    held, lengths = array("i"), array("i")
+    for text in texts:
+        words = sorted(_indexed(text))
+        held.extend(numbers.setdefault(word, len(numbers)) for word in words)
+        lengths.append(len(words))
+    words_held = np.frombuffer(held, dtype=np.int32)
+    items = np.repeat(np.arange(len(lengths), dtype=np.int32), np.frombuffer(lengths, dtype=np.int32))
+    starts = np.cumsum(np.bincount(words_held, minlength=len(numbers)))
+    return {
+        **keyed_columns("words", list(numbers)),
+        "postings_of": np.array([len(lengths)], dtype=np.int64),
+        "postings_starts": np.concatenate([[0], starts]).astype(np.int64),
+        "postings_items": items[np.argsort(words_held, kind="stable")],
+    }

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proto.fedrank.ranking.v1 import ranking_pb2 as pb
-from server.serving import items_lookup
+from server.serving import items as module
 from server.serving.catalogue import read_catalogue
 from server.serving.items import ItemTable, columns_of
 
@@ -53,7 +53,7 @@ def test_ids_that_share_a_hash_are_told_apart() -> None:
 
 def test_a_process_forgets_ids_rather_than_grow(monkeypatch: pytest.MonkeyPatch) -> None:
     """With room for two ids, all five are still found."""
-    monkeypatch.setattr(items_lookup, "REMEMBERED", 2)
+    monkeypatch.setattr(module, "REMEMBERED", 2)
     ids = [f"item-{row}" for row in range(5)]
     items = ItemTable(columns_of(table_of(ids)))
     assert items.find(ids * 2).tolist() == [0, 1, 2, 3, 4] * 2

@@ -14,7 +14,7 @@ TEXTS = ["Dark Coffee beans", "green tea", "绿茶 tea bags", "红茶", "coffee 
 @pytest.fixture(scope="module")
 def index() -> WordIndex:
     """Seven short titles."""
-    return WordIndex(TEXTS)
+    return WordIndex.over(TEXTS)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_the_index_agrees_with_a_plain_scan_of_the_texts(texts: list[str], query
         for place, text in enumerate(texts)
         if wanted & set(words_of(text)) or any(single in text for single in singles)
     ]
-    matches = WordIndex(texts).match(query)
+    matches = WordIndex.over(texts).match(query)
     assert matches.items.tolist() == expected
     assert all(0 < share <= 1.000001 for share in matches.coverage.tolist())
     assert all(matches.held(item) for item in expected)
