@@ -96,6 +96,17 @@ class Multilingual:
         return self.cache.vectors(texts, self.sentences)
 
 
+def text_means(encoder: Encoder, items: ItemColumns) -> NDArray[np.float32]:
+    """Return what `encode` takes off the sentence embeddings of a catalogue, (blocks, SENTENCE_COLUMNS).
+
+    An encoder of words alone has no blocks.
+    """
+    if not isinstance(encoder, Multilingual):
+        return np.zeros((0, SENTENCE_COLUMNS), dtype=np.float32)
+    blocks = (_titles(items), _whole_texts(items))
+    return np.stack([_mean(encoder.cache.vectors(texts, encoder.sentences), texts) for texts in blocks])
+
+
 def encoder_named(name: str, cache_folder: Path | None = None) -> Encoder:
     """Return the encoder of that name; `cache_folder` keeps sentence embeddings (default: the user's cache).
 
@@ -158,7 +169,13 @@ def _whole_texts(items: ItemColumns) -> list[str]:
 def _centred(vectors: NDArray[np.float32], texts: Sequence[str]) -> NDArray[np.float32]:
     """Return the vectors less their mean, at unit length; an item without text has no features, not the mean."""
     known = np.array([bool(text) for text in texts])
-    mean = vectors[known].mean(axis=0) if known.any() else np.zeros(vectors.shape[1], np.float32)
-    moved = np.where(known[:, None], vectors - mean, np.float32(0.0))
+    moved = np.where(known[:, None], vectors - _mean(vectors, texts), np.float32(0.0))
     lengths = np.linalg.norm(moved, axis=1, keepdims=True)
     return np.asarray(moved / np.where(lengths > 1e-6, lengths, np.inf), dtype=np.float32)
+
+
+def _mean(vectors: NDArray[np.float32], texts: Sequence[str]) -> NDArray[np.float32]:
+    """Return the mean vector of the items that have a text; zero where none has."""
+    known = np.array([bool(text) for text in texts])
+    mean = vectors[known].mean(axis=0) if known.any() else np.zeros(vectors.shape[1], np.float32)
+    return np.asarray(mean, dtype=np.float32)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.attention import SHARPNESS
-from model.features import AGE_BUCKETS, FUSION_FEATURES, POSITION_BUCKETS
+from model.features import AGE_BUCKETS, FUSION_FEATURES, HISTORY_LIMIT, POSITION_BUCKETS, log_bucket
 from model.fusion import fusion_weights
 from model.schema import Weights, complement_of
 
@@ -42,6 +42,22 @@ Array = NDArray[Any]
 def event_codes(kinds: Array, positions: Array, ages: Array) -> NDArray[np.int64]:
     """Return the codes of events from their kind, position bucket and age bucket (-1: age unknown), all one shape."""
     return np.asarray(((kinds * POSITION_BUCKETS + positions) * _AGES + ages + 1) + 1, dtype=np.int64)
+
+
+_KIND_STEP = POSITION_BUCKETS * _AGES
+_PLACES = _AGES * log_bucket(np.arange(HISTORY_LIMIT), POSITION_BUCKETS)
+_LAST_DAY = 2 ** (AGE_BUCKETS - 1) - 1
+"""Days from which on all ages are in the last bucket."""
+_DAYS = 2 + log_bucket(np.arange(_LAST_DAY + 1), AGE_BUCKETS)
+
+
+def codes_newest_first(kinds: Array, days: Array | None) -> NDArray[np.int64]:
+    """Return the codes of one reading's events (e,) in tables' time: at most `HISTORY_LIMIT`, the newest first.
+
+    `days` is the age of each event in whole days; None where no clock is known.
+    """
+    ages = 1 if days is None else _DAYS[np.minimum(days, _LAST_DAY)]
+    return np.asarray(_PLACES[: len(kinds)] + _KIND_STEP * kinds + ages, dtype=np.int64)
 
 
 def tower_graph(weights: Weights) -> bytes:

@@ -1,32 +1,50 @@
-"""Loads the promoted model version over a catalogue, ranks with it, and swaps a newer one in atomically."""
+"""Ranks with the promoted model version over a catalogue, and swaps a newer state of either in atomically."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from model.features import HISTORY_LIMIT
 from server.errors import NothingPromoted
 from server.registry import Registry
+from server.serving.candidates import generate
 from server.serving.catalogue import Catalogue, read_catalogue
-from server.serving.order import Order, order_items
+from server.serving.exposure import Exposure
+from server.serving.nearest import Candidates
+from server.serving.policy import Policy
 from server.serving.profile import Profile, read_profile
-from server.serving.query import Basis, RankedItem, Ranking, RankQuery, Reason, Surface
+from server.serving.promotions import Promotion
+from server.serving.query import RankQuery, Surface
+from server.serving.ranking import Ranking
 from server.serving.reasons import explain
+from server.serving.rerank import Chosen, rerank
+from server.serving.scoring import Parts, compose
 from server.serving.snapshot import Snapshot, build_snapshot
+
+POOL = 200
+"""Candidates that the knobs of a surface choose from, at least; four times the list where that is more."""
 
 
 class Engine:
     """Answers rankings; one immutable snapshot at a time."""
 
     def __init__(
-        self, registry: Registry, catalogue: Catalogue, *, merchant_id: str | None, version: str | None
+        self,
+        registry: Registry,
+        catalogue: Catalogue,
+        *,
+        merchant_id: str | None,
+        version: str | None,
+        policy: Policy,
     ) -> None:
         """Build the first snapshot; see `load`."""
         self._registry = registry
         self._catalogue = catalogue
         self._merchant_id = merchant_id
         self._pinned = version
+        self._policy = policy
+        self._exposure = Exposure()
         self._snapshot = self._build(self._wanted())
 
     @classmethod
@@ -37,12 +55,14 @@ class Engine:
         *,
         merchant_id: str | None = None,
         version: str | None = None,
+        policy: Policy | None = None,
     ) -> Engine:
         """Load the promoted version, or the one given, over the catalogue, or one merchant's part of it.
 
         Raises `NothingPromoted`, `RegistryError` or `CatalogueError`.
         """
-        return cls(registry, read_catalogue(catalogue_path), merchant_id=merchant_id, version=version)
+        catalogue = read_catalogue(catalogue_path)
+        return cls(registry, catalogue, merchant_id=merchant_id, version=version, policy=policy or Policy())
 
     @property
     def snapshot(self) -> Snapshot:
@@ -61,6 +81,46 @@ class Engine:
         self._snapshot = self._build(version)
         return True
 
+    def rank(self, queries: Sequence[RankQuery]) -> list[Ranking]:
+        """Answer questions from the snapshot of this moment: each at most `k` known items, none twice.
+
+        Together they cost less than one by one. Raises `UnknownItem` (detail), `WrongModelVersion` (embedding) or
+        `InvalidRequest`, for all of them where one is at fault.
+        """
+        if not queries:
+            return []
+        snapshot = self._snapshot
+        profiles = [read_profile(snapshot, query) for query in queries]
+        parts = compose(snapshot, queries, profiles)
+        wanted = [self._pool(query) for query in queries]
+        candidates = generate(snapshot, queries, profiles, parts, wanted)
+        return [
+            self._answer(snapshot, *question)
+            for question in zip(queries, profiles, parts, candidates, strict=True)
+        ]
+
+    def _pool(self, query: RankQuery) -> int:
+        return query.k if self._policy.of(query.surface).is_off else max(POOL, 4 * query.k)
+
+    def _answer(
+        self, snapshot: Snapshot, query: RankQuery, profile: Profile, parts: Parts, candidates: Candidates
+    ) -> Ranking:
+        knobs = self._policy.of(query.surface)
+        chosen = rerank(snapshot, candidates, knobs, query.k, self._exposure, query.seed, now=query.timestamp)
+        return Ranking(
+            snapshot=snapshot,
+            items=chosen.items,
+            scores=chosen.scores,
+            candidates=len(candidates.items),
+            basis=profile.basis,
+            reasons=explain(snapshot, query, profile, parts, chosen) if query.reasons else (),
+            propensities=chosen.propensities,
+            promotions=_promotions(snapshot, query, chosen),
+            unknown_history_items=profile.unknown,
+            dropped_history_events=profile.dropped,
+            notices=(*candidates.notices, *chosen.notices, *_notices(profile)),
+        )
+
     def _wanted(self) -> str:
         version = self._pinned or self._registry.promoted()
         if version is None:
@@ -71,39 +131,17 @@ class Engine:
         return build_snapshot(self._registry.get(version), self._catalogue, self._merchant_id)
 
 
-def rank(snapshot: Snapshot, query: RankQuery) -> Ranking:
-    """Answer one question from one snapshot: at most `query.k` known items, none twice.
-
-    Raises `UnknownItem` (detail) or `WrongModelVersion` (embedding).
-    """
-    profile = read_profile(snapshot, query)
-    order = order_items(snapshot, query, profile)
-    reasons = explain(snapshot, query, profile, order)
-    return Ranking(
-        model_version=snapshot.version,
-        items=_listed(snapshot.catalogue, order, reasons),
-        basis=Basis.NOT_USED if query.surface is Surface.DETAIL else profile.basis,
-        unknown_history_items=profile.unknown,
-        dropped_history_events=profile.dropped,
-        notices=_notices(order, profile),
-    )
+def _promotions(snapshot: Snapshot, query: RankQuery, chosen: Chosen) -> Mapping[int, Promotion]:
+    if query.surface is not Surface.PROMOTION:
+        return {}
+    best = {
+        place: snapshot.promotions.best(item, query.timestamp)
+        for place, item in enumerate(chosen.items.tolist())
+    }
+    return {place: promotion for place, promotion in best.items() if promotion is not None}
 
 
-def _listed(catalogue: Catalogue, order: Order, reasons: Sequence[Reason]) -> list[RankedItem]:
-    return [
-        RankedItem(
-            item_id=catalogue.item_ids[item],
-            merchant_id=catalogue.merchant_ids[item],
-            title=catalogue.titles[item],
-            reason=reason,
-            score=score,
-        )
-        for item, score, reason in zip(order.items.tolist(), order.scores.tolist(), reasons, strict=True)
-    ]
-
-
-def _notices(order: Order, profile: Profile) -> tuple[str, ...]:
-    if not profile.dropped or len(profile.history.items) < HISTORY_LIMIT:
-        return order.notices
-    cut = f"of the history only the newest {HISTORY_LIMIT} distinct events were read"
-    return (*order.notices, cut)
+def _notices(profile: Profile) -> tuple[str, ...]:
+    if not profile.dropped or len(profile.read.items) < HISTORY_LIMIT:
+        return ()
+    return (f"of the history only the newest {HISTORY_LIMIT} distinct events were read",)

@@ -1,59 +1,103 @@
-"""Who a ranking is for: the events that count, and the user embedding made from them."""
+"""Who a ranking is for: the events that count, what is not listed again, and how the user tower reads it all."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from model.features import KINDS, Histories, Moments
-from server.errors import InvalidRequest, Violation, WrongModelVersion
-from server.serving.query import Basis, PastEvent, RankQuery, Surface
+from model.features import KINDS
+from server.errors import InvalidRequest, UnknownItem, Violation, WrongModelVersion
+from server.serving.items import ItemTable
+from server.serving.past import Past, known_events, newest_of_each
+from server.serving.query import NOTHING, Basis, Events, PastEvent, RankQuery, Surface
+from server.serving.reading import read_events
+from server.serving.segments import taste_of
 from server.serving.snapshot import Floats, Snapshot
+from server.serving.tower import Reading
 
 Ints = npt.NDArray[np.int64]
 
+_DONE_WITH = ("purchase", "dismiss")
+_SEEN: dict[Surface, tuple[str, ...]] = {
+    Surface.HOME: _DONE_WITH,
+    Surface.NEW_ARRIVALS: _DONE_WITH,
+    Surface.PROMOTION: _DONE_WITH,
+    Surface.CART: ("add_to_cart", *_DONE_WITH),
+    Surface.SEARCH: (),
+    Surface.DETAIL: (),
+}
+"""Event kinds after which a surface does not list an item again, unless asked to."""
+_IS_SEEN = {surface: np.isin(KINDS, kinds) for surface, kinds in _SEEN.items()}
+_ADDED, _BOUGHT = KINDS.index("add_to_cart"), KINDS.index("purchase")
 
-@dataclass(frozen=True, kw_only=True)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """What is known of one shopper at one moment. `vector` (dim,) is None where nothing is."""
+    """What is known of one shopper at one moment.
+
+    Attributes:
+        past: every event with an item of this catalogue.
+        read: what the user tower reads of them: the newest of each item and kind, up to its limit.
+        basket: (e,) which events of `read` are the basket; on cart only.
+        anchor: the item looked at; on detail only.
+        barred: items not to be listed.
+        reading: the same events as the tower's input; on detail the item looked at comes last in it.
+        unknown: how many of the events told have an item that is not here.
+    """
 
     basis: Basis
-    past: Histories
-    """One shopper's events with items of this catalogue, oldest first."""
-    history: Histories
-    """What the user tower reads of them: the newest of each item and kind, up to its limit."""
-    moment: Moments
-    vector: Floats | None = None
-    unknown: int = 0
+    past: Past
+    read: Past
+    basket: npt.NDArray[np.bool_] | None
+    anchor: int | None
+    barred: frozenset[int]
+    reading: Reading
+    unknown: int
 
     @property
     def dropped(self) -> int:
-        """How many of the events the user tower did not read."""
-        return len(self.past.items) - len(self.history.items)
+        """How many of the known events the user tower did not read."""
+        return len(self.past.items) - len(self.read.items)
 
 
 def read_profile(snapshot: Snapshot, query: RankQuery) -> Profile:
-    """Turn a question's history or embedding into a profile.
+    """Turn what a question tells into a profile.
 
-    The item just put into the basket counts as the newest event. Raises `WrongModelVersion` for an embedding
-    of another version, whose numbers mean nothing here, and `InvalidRequest` for one of another length.
+    What was done in this session comes after the history, whatever its times. The item just put into the basket is
+    its newest event. Raises `UnknownItem` (detail), `WrongModelVersion` for an embedding of another version, whose
+    numbers mean nothing here, and `InvalidRequest` for one of another length or for an unknown segment.
     """
-    moment = snapshot.moment(query.surface, query.timestamp)
-    events = list(query.history or ())
+    history, session = _columns(query.history or NOTHING), _columns(query.session)
     if query.surface is Surface.CART and query.item_id:
-        events.append(PastEvent(item_id=query.item_id, kind="add_to_cart", time=query.timestamp))
-    past, unknown = known_events(events, snapshot.catalogue.index, query.timestamp)
-    history = past.recent()
-    basis, vector = _embed(snapshot, query, history, moment)
-    return Profile(basis=basis, past=past, history=history, moment=moment, vector=vector, unknown=unknown)
+        session = session.with_one(query.item_id, "add_to_cart")
+    past = known_events(snapshot.items, history, session, query.timestamp)
+    read = newest_of_each(past)
+    basis, given = _basis(snapshot, query, past)
+    basket = _basket(read, basis) if query.surface is Surface.CART else None
+    anchor = _anchor(snapshot.items, query) if query.surface is Surface.DETAIL else None
+    return Profile(
+        basis=basis,
+        past=past,
+        read=read,
+        basket=basket,
+        anchor=anchor,
+        barred=_barred(snapshot.items, query, past, read, basket, anchor),
+        reading=read_events(
+            snapshot, query, read, basket, anchor, given, is_user=basis is Basis.USER_EMBEDDING
+        ),
+        unknown=len(history) + len(session) - len(past.items),
+    )
 
 
-def _embed(
-    snapshot: Snapshot, query: RankQuery, history: Histories, moment: Moments
-) -> tuple[Basis, Floats | None]:
+def _columns(events: Events | Sequence[PastEvent]) -> Events:
+    return events if isinstance(events, Events) else Events.of(events)
+
+
+def _basis(snapshot: Snapshot, query: RankQuery, past: Past) -> tuple[Basis, Floats | None]:
+    """What the ranking is made from, and the vector that was given in place of a history."""
     if query.embedding is not None:
         if query.embedding.model_version != snapshot.version:
             raise WrongModelVersion(
@@ -61,10 +105,14 @@ def _embed(
                 "compute it again with that version's item vectors, or send a history"
             )
         return Basis.USER_EMBEDDING, _checked(query.embedding.values, snapshot)
-    if not history.items.size:
-        return Basis.COLD_START, None
-    basis = Basis.STORED if query.stored else Basis.HISTORY
-    return basis, snapshot.user_vectors(history, moment)[0]
+    taste = None if query.segment is None else taste_of(snapshot.segments, query.segment)
+    if len(past.items) > past.session:
+        return (Basis.STORED if query.stored else Basis.HISTORY), None
+    if past.session:
+        return Basis.SESSION, None
+    if taste is not None:
+        return Basis.SEGMENT, taste
+    return (Basis.NOT_USED if query.surface is Surface.DETAIL else Basis.COLD_START), None
 
 
 def _checked(values: Floats, snapshot: Snapshot) -> Floats:
@@ -74,27 +122,40 @@ def _checked(values: Floats, snapshot: Snapshot) -> Floats:
     return values
 
 
-def known_events(events: Sequence[PastEvent], index: Mapping[str, int], now: int) -> tuple[Histories, int]:
-    """Sort the events of one shopper whose item is in `index`; returns them and the number of the others.
-
-    An event without a time, or dated after `now`, counts as now; events of equal time keep the order in which
-    they came.
-    """
-    known = [event for event in events if event.item_id in index]
-    times = np.array([now if event.time is None else min(event.time, now) for event in known], dtype=np.int64)
-    order = np.argsort(times, kind="stable")
-    past = Histories(
-        np.array([0, order.size], dtype=np.int64),
-        np.array([index[known[row].item_id] for row in order], dtype=np.int32),
-        np.array([KINDS.index(known[row].kind) for row in order], dtype=np.int8),
-        times[order],
-    )
-    return past, len(events) - len(known)
+def _basket(read: Past, basis: Basis) -> npt.NDArray[np.bool_]:
+    """Which events are the basket: the session's; else the history sent, or what was put into it and not bought."""
+    places = np.arange(len(read.items))
+    if read.session or basis is not Basis.STORED:
+        return places < (read.session or len(places))
+    bought = np.flatnonzero(read.kinds == _BOUGHT)
+    since = bought[0] if len(bought) else len(places)
+    return np.asarray((read.kinds == _ADDED) & (places < since))
 
 
-def without_each(history: Histories, items: Ints) -> Histories:
-    """Alternative histories of one shopper: row j lacks every event with `items[j]`."""
-    kept = history.items[None, :] != items[:, None]
-    events = np.nonzero(kept)[1]
-    indptr = np.concatenate([[0], np.cumsum(kept.sum(axis=1))]).astype(np.int64)
-    return Histories(indptr, history.items[events], history.kinds[events], history.times[events])
+def _anchor(table: ItemTable, query: RankQuery) -> int:
+    row = int(table.find([query.item_id])[0])
+    if row < 0:
+        raise UnknownItem(
+            f"item_id names no item of this endpoint's catalogue ({len(table)} items); "
+            "take an id from the catalogue that is served"
+        )
+    return row
+
+
+def _barred(
+    table: ItemTable,
+    query: RankQuery,
+    past: Past,
+    read: Past,
+    basket: npt.NDArray[np.bool_] | None,
+    anchor: int | None,
+) -> frozenset[int]:
+    """Items that this answer may not list: hidden, the item looked at, and what the shopper has done with."""
+    barred = set(table.find(query.hidden).tolist()) if query.hidden else set()
+    if anchor is not None:
+        barred.add(anchor)
+    if query.exclude_seen:
+        barred.update(past.items[_IS_SEEN[query.surface][past.kinds]].tolist())
+        if basket is not None:
+            barred.update(read.items[basket].tolist())
+    return frozenset(barred)

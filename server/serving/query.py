@@ -9,6 +9,8 @@ from enum import StrEnum
 import numpy as np
 import numpy.typing as npt
 
+from model.features import KINDS
+
 
 class Surface(StrEnum):
     """Where a ranking appears."""
@@ -59,6 +61,49 @@ class PastEvent:
     time: int | None = None
 
 
+NO_TIME = -1
+"""The time of an event that came without one: the moment of the request."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Events:
+    """Things that one shopper did, as columns, in the order in which they came.
+
+    Attributes:
+        item_ids: (events,) ids.
+        kinds: (events,) indices into `model.features.KINDS`.
+        times: (events,) Unix seconds, or `NO_TIME`.
+    """
+
+    item_ids: Sequence[str]
+    kinds: Sequence[int]
+    times: Sequence[int]
+
+    @classmethod
+    def of(cls, events: Sequence[PastEvent]) -> Events:
+        """The same events as columns."""
+        return cls(
+            item_ids=[event.item_id for event in events],
+            kinds=[KINDS.index(event.kind) for event in events],
+            times=[NO_TIME if event.time is None else event.time for event in events],
+        )
+
+    def __len__(self) -> int:
+        """Number of events."""
+        return len(self.item_ids)
+
+    def with_one(self, item_id: str, kind: str) -> Events:
+        """The same events and one more, done now."""
+        return Events(
+            item_ids=[*self.item_ids, item_id],
+            kinds=[*self.kinds, KINDS.index(kind)],
+            times=[*self.times, NO_TIME],
+        )
+
+
+NOTHING = Events(item_ids=(), kinds=(), times=())
+
+
 @dataclass(frozen=True, kw_only=True)
 class UserVector:
     """A user embedding of one model version, computed at the participant."""
@@ -71,29 +116,33 @@ class UserVector:
 class RankQuery:
     """A validated question. `history` None means that nobody is known; an embedding goes before a history.
 
+    On cart the basket is the session, or the history where no session is told; `item_id` is in it too.
+
     Attributes:
         session: what was done just now; counts after history or embedding, and alone where neither is there.
         segment: number of a group of items in the released model that the caller says fits.
         hidden: item ids never to list.
         categories, merchants: only items of these; empty: of any.
         reasons: whether reasons are wanted.
+        seed: what fixes chance in an answer; the same seed draws the same.
     """
 
     surface: Surface
     k: int
     timestamp: int
     embedding: UserVector | None = None
-    history: Sequence[PastEvent] | None = None
+    history: Events | Sequence[PastEvent] | None = None
     stored: bool = False
     words: str = ""
     item_id: str = ""
     exclude_seen: bool = True
-    session: Sequence[PastEvent] = ()
+    session: Events | Sequence[PastEvent] = NOTHING
     segment: int | None = None
     hidden: Sequence[str] = ()
     categories: Sequence[str] = ()
     merchants: Sequence[str] = ()
     reasons: bool = True
+    seed: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,26 +152,3 @@ class Reason:
     kind: ReasonKind
     text: str
     item_id: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RankedItem:
-    """One place of a ranking; `score` is the number that ordered the list."""
-
-    item_id: str
-    merchant_id: str
-    title: str
-    reason: Reason
-    score: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ranking:
-    """An answer, best first. It is made from one model version only."""
-
-    model_version: str
-    items: Sequence[RankedItem]
-    basis: Basis
-    unknown_history_items: int = 0
-    dropped_history_events: int = 0
-    notices: Sequence[str] = ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,14 +14,20 @@ from model.encoders import Encoder, EncoderName, encoder_named
 from model.errors import EncoderError, ModelError
 from model.features import Context, Histories, Moments, moments
 from model.fusion import fusion_weights
+from model.onnx_tower import tower_graph
+from model.query_reader import QueryReader, reader_columns
 from model.schema import Schema, Weights, check, user_tower_of
+from model.segments import Segments
 from model.two_tower import encode_items, encode_users, score
 from server.errors import CatalogueError
 from server.registry import ModelVersion
 from server.serving.catalogue import Catalogue
 from server.serving.index import VectorIndex
 from server.serving.items import ItemTable, columns_of
+from server.serving.promotions import Promotions, no_promotions
 from server.serving.query import Surface
+from server.serving.segments import segment_columns, segments_of
+from server.serving.tower import UserTower
 from server.serving.words import WordIndex
 
 Floats = npt.NDArray[np.float32]
@@ -55,6 +61,12 @@ class Snapshot:
     user_weights: Weights
     """The parameters of the user tower and of the score, cut to the items of this catalogue."""
     has_clock: bool
+    tower: UserTower
+    reader: QueryReader
+    """Reads what is searched for."""
+    segments: Segments
+    """`centres` are the tastes of shoppers with one event in the middle of a segment."""
+    promotions: Promotions = field(default_factory=no_promotions)
 
     def moment(self, surface: Surface, timestamp: int) -> Moments:
         """The context of one ranking, as the user tower reads it; `timestamp` in Unix seconds."""
@@ -80,7 +92,10 @@ def build_snapshot(model: ModelVersion, catalogue: Catalogue, merchant_id: str |
     """
     encoder = _encoder_of(model)
     _check_fit(model, catalogue, encoder.columns)
-    vectors = encode_items(model.weights, encoder.encode(item_columns(catalogue.table)))
+    texts = item_columns(catalogue.table)
+    features = encoder.encode(texts)
+    vectors = encode_items(model.weights, features)
+    reader = reader_columns(encoder, texts, features, model.weights["content"])
     bias = model.weights["item_bias"]
     complement = model.weights.get("complement", np.zeros((len(bias), 0), dtype=np.float32))
     if merchant_id is not None:
@@ -108,6 +123,9 @@ def build_snapshot(model: ModelVersion, catalogue: Catalogue, merchant_id: str |
         words=WordIndex.over(catalogue.texts()),
         user_weights={**kept, "item_bias": bias},
         has_clock=model.card.get("clock") not in CLOCKLESS,
+        tower=UserTower(tower_graph(model.weights)),
+        reader=QueryReader.of(reader),
+        segments=segments_of(segment_columns(model.weights, vectors, items)),
     )
 
 

@@ -55,7 +55,8 @@ class UserTower:
         options.log_severity_level = 3
         self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         shapes = {value.name: value.shape for value in self._session.get_inputs()}
-        self._attends = "newest" in shapes
+        self.attends = "newest" in shapes
+        """Whether what an event counts depends on the newest event of its reading."""
         self._columns, self._dim = shapes["vectors"][2], shapes["given"][1]
 
     def read(self, readings: Sequence[Reading]) -> Fused:
@@ -88,7 +89,7 @@ class UserTower:
             "given": given,
             "text": text,
         }
-        return feeds | {"newest": _newest(readings, events)} if self._attends else feeds
+        return feeds | {"newest": _newest(readings, events)} if self.attends else feeds
 
 
 def _newest(readings: Sequence[Reading], events: int) -> Floats:

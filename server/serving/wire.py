@@ -1,4 +1,4 @@
-"""From the wire to questions and from rankings to the wire; every field of a request is checked here."""
+"""From the wire to questions; every field of a request is checked here. `answer.py` writes the answers."""
 
 from __future__ import annotations
 
@@ -6,20 +6,15 @@ import numpy as np
 
 from proto.fedrank.ranking.v1 import ranking_pb2 as pb
 from server.errors import InvalidRequest, Violation
-from server.serving.query import (
-    Basis,
-    PastEvent,
-    RankedItem,
-    Ranking,
-    RankQuery,
-    Surface,
-    UserVector,
-)
+from server.serving.query import NO_TIME, NOTHING, Events, RankQuery, Surface, UserVector
 
 MAX_K = 200
 MAX_QUERY_CHARACTERS = 500
 MAX_ID_CHARACTERS = 256
 MAX_REQUEST_ID_CHARACTERS = 128
+MAX_HIDDEN = 1000
+MAX_NAMES = 50
+"""Categories or merchants that a question may name."""
 MAX_EMBEDDING_VALUE = 1e6
 """A larger magnitude could overflow a float32 score."""
 MAX_TIMESTAMP = 253_402_300_799
@@ -50,7 +45,9 @@ def read_query(request: pb.RankRequest, now: int) -> RankQuery:
     profile = request.WhichOneof("profile")
     if profile == "shopper":
         check_length(bad, "shopper", request.shopper, 1, MAX_ID_CHARACTERS)
-    history = _history(bad, request.history) if profile == "history" else None
+    history = _events(bad, "history", request.history) if profile == "history" else None
+    session = _events(bad, "session", request.session) if request.HasField("session") else NOTHING
+    _check_names(bad, request)
     embedding = _embedding(bad, request.user_embedding) if profile == "user_embedding" else None
     if bad:
         raise InvalidRequest(*bad)
@@ -63,20 +60,13 @@ def read_query(request: pb.RankRequest, now: int) -> RankQuery:
         words=request.query,
         item_id=request.item_id,
         exclude_seen=request.exclude_seen if request.HasField("exclude_seen") else True,
-    )
-
-
-def write_ranking(ranking: Ranking, ranking_id: str, *, show_scores: bool) -> pb.RankResponse:
-    """Translate an answer; scores leave only where `show_scores` is set."""
-    return pb.RankResponse(
-        ranking_id=ranking_id,
-        model_version=ranking.model_version,
-        items=[_item(item, place, show_scores) for place, item in enumerate(ranking.items, start=1)],
-        profile_source=f"PROFILE_SOURCE_{ranking.basis.name}",
-        cold_start=ranking.basis is Basis.COLD_START,
-        unknown_history_items=ranking.unknown_history_items,
-        dropped_history_events=ranking.dropped_history_events,
-        notices=ranking.notices,
+        session=session,
+        segment=request.context.segment if request.context.HasField("segment") else None,
+        hidden=request.hidden_item_ids,
+        categories=request.categories,
+        merchants=request.merchant_ids,
+        reasons=not request.without_reasons,
+        seed=request.request_id,
     )
 
 
@@ -110,16 +100,34 @@ def read_surface(bad: list[Violation], field: str, number: int) -> Surface:
     return SURFACES.get(number, Surface.HOME)
 
 
-def _history(bad: list[Violation], history: pb.History) -> list[PastEvent]:
-    events = []
-    for position, event in enumerate(history.events):
-        field = f"history.events[{position}]"
-        time = event.time.seconds if event.HasField("time") else None
-        if time is not None:
-            check_range(bad, f"{field}.time", time, 0, MAX_TIMESTAMP, "seconds since 1970")
-        kind = read_kind(bad, f"{field}.kind", event.kind)
-        events.append(PastEvent(item_id=event.item_id, kind=kind, time=time))
-    return events
+def _events(bad: list[Violation], field: str, told: pb.History) -> Events:
+    """The events as columns. They are many and seldom wrong, so places are only looked for where one is."""
+    events = told.events
+    item_ids = [event.item_id for event in events]
+    kinds = [event.kind - 1 for event in events]
+    times = [event.time.seconds for event in events]
+    if kinds and not (min(kinds) >= 0 and max(kinds) < len(KINDS)):
+        for place, event in enumerate(events):
+            read_kind(bad, f"{field}.events[{place}].kind", event.kind)
+    if times and not (min(times) >= 0 and max(times) <= MAX_TIMESTAMP):
+        _check_times(bad, field, told)
+    if 0 in times:  # an absent time reads as 0 as well
+        times = [event.time.seconds if event.HasField("time") else NO_TIME for event in events]
+    return Events(item_ids=item_ids, kinds=kinds, times=times)
+
+
+def _check_times(bad: list[Violation], field: str, told: pb.History) -> None:
+    for place, event in enumerate(told.events):
+        name = f"{field}.events[{place}].time"
+        check_range(bad, name, event.time.seconds, 0, MAX_TIMESTAMP, "seconds since 1970")
+
+
+def _check_names(bad: list[Violation], request: pb.RankRequest) -> None:
+    bounds = {"hidden_item_ids": MAX_HIDDEN, "categories": MAX_NAMES, "merchant_ids": MAX_NAMES}
+    for field, most in bounds.items():
+        if len(getattr(request, field)) > most:
+            problem = f"has {len(getattr(request, field))} entries; send at most {most}"
+            bad.append(Violation(field=field, problem=problem))
 
 
 def read_kind(bad: list[Violation], field: str, number: int) -> str:
@@ -139,15 +147,3 @@ def _embedding(bad: list[Violation], embedding: pb.UserEmbedding) -> UserVector:
         problem = "is empty; send the model_version of the item vectors that the embedding was made with"
         bad.append(Violation(field="user_embedding.model_version", problem=problem))
     return UserVector(values=values, model_version=embedding.model_version)
-
-
-def _item(item: RankedItem, place: int, show_scores: bool) -> pb.RankedItem:
-    kind = f"REASON_KIND_{item.reason.kind.name}"
-    return pb.RankedItem(
-        rank=place,
-        item_id=item.item_id,
-        merchant_id=item.merchant_id,
-        title=item.title,
-        reason=pb.Reason(kind=kind, text=item.reason.text, item_id=item.reason.item_id),
-        score=item.score if show_scores else None,
-    )

@@ -1,0 +1,80 @@
+"""Which items may be listed, and in what order, for every surface but search, whose order is `found`'s.
+
+The neighbours of the session, what goes with the basket and the popular are all in the one inner product that the
+index searches. Two kinds of items are added to what it finds: the freshest, because freshness counts on candidates
+only, and with an index that is not exact the most popular.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from model.features import FUSION_FEATURES
+from server.serving.fields import field_of
+from server.serving.found import found
+from server.serving.nearest import Candidates, Question, nearest, together
+from server.serving.pools import freshness, popular_and_freshest
+from server.serving.profile import Profile
+from server.serving.query import RankQuery, Surface
+from server.serving.scoring import Parts
+from server.serving.snapshot import Floats, Snapshot
+
+Ints = npt.NDArray[np.int64]
+
+_FRESH = FUSION_FEATURES.index("fresh")
+
+
+def generate(
+    snapshot: Snapshot,
+    queries: Sequence[RankQuery],
+    profiles: Sequence[Profile],
+    parts: Sequence[Parts],
+    wanted: Sequence[int],
+) -> list[Candidates]:
+    """The candidates of each question, best first. What ranks the whole catalogue is searched for together."""
+    questions = [
+        Question(query=query, profile=profile, parts=part, field=field_of(snapshot, query), wanted=count)
+        for query, profile, part, count in zip(queries, profiles, parts, wanted, strict=True)
+    ]
+    plain = iter(together(snapshot, [question for question in questions if _is_plain(question)]))
+    return [
+        _ordered(snapshot, question, *next(plain)) if _is_plain(question) else _by_itself(snapshot, question)
+        for question in questions
+    ]
+
+
+def _is_plain(question: Question) -> bool:
+    return question.field.mask is None and question.query.surface is not Surface.SEARCH
+
+
+def _by_itself(snapshot: Snapshot, question: Question) -> Candidates:
+    if question.query.surface is Surface.SEARCH:
+        return found(snapshot, question)
+    return _ordered(snapshot, question, *nearest(snapshot, question, question.parts.query))
+
+
+def _ordered(snapshot: Snapshot, question: Question, items: Ints, scores: Floats) -> Candidates:
+    """The items that were found, with the extra ones, in the order of the whole score."""
+    fresh = float(question.parts.weights[_FRESH])
+    extra = _extra(snapshot, question, items, fresh)
+    if len(extra):
+        items = np.concatenate([items, extra])
+        scores = np.concatenate([scores, snapshot.index.score(question.parts.query, extra)])
+    if fresh:
+        scores = scores + fresh * freshness(snapshot.items, items, question.query.timestamp)
+    if len(extra) or fresh:
+        order = np.argsort(-scores, kind="stable")
+        items, scores = items[order], scores[order]
+    return Candidates(items=items, scores=scores, notices=question.field.notices)
+
+
+def _extra(snapshot: Snapshot, question: Question, items: Ints, fresh: float) -> Ints:
+    """Items that the search may have missed; none where every item was scored."""
+    if not fresh and snapshot.index.exact:
+        return items[:0]
+    popular, freshest = popular_and_freshest(snapshot)
+    more = np.setdiff1d(np.concatenate([freshest if fresh else freshest[:0], popular]), items)
+    return more[question.keeps(more)]

@@ -1,0 +1,109 @@
+"""The items of a question's field with the largest inner product, without those that are barred."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from server.serving.fields import Field
+from server.serving.profile import Profile
+from server.serving.query import RankQuery
+from server.serving.scoring import Parts
+from server.serving.snapshot import Floats, Snapshot
+
+Ints = npt.NDArray[np.int64]
+
+LARGEST_LISTED = 20_000
+"""A field of at most so many items is scored item by item; a larger one is searched for."""
+_MORE_FOR_BARRED = 64
+_WIDER = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """A question with all that its candidates depend on; at least `wanted` of them, where there are so many."""
+
+    query: RankQuery
+    profile: Profile
+    parts: Parts
+    field: Field
+    wanted: int
+
+    @property
+    def depth(self) -> int:
+        """How many items to look for so that enough stay when the barred ones are left out, as a rule."""
+        return self.wanted + min(len(self.profile.barred), _MORE_FOR_BARRED)
+
+    def keeps(self, items: Ints) -> Sequence[int]:
+        """Places of the items that may be listed; an item -1 is none."""
+        barred = self.profile.barred
+        places = [place for place, item in enumerate(items.tolist()) if item >= 0 and item not in barred]
+        if self.field.mask is None:
+            return places
+        allowed = self.field.mask[items].tolist()
+        return [place for place in places if allowed[place]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidates:
+    """Servable items (n,), each once, best first, and what ordered them.
+
+    Attributes:
+        tiers: (n,) on search: no item may come before one of a higher tier, and those close in meaning have 0.
+            None elsewhere.
+    """
+
+    items: Ints
+    scores: Floats
+    tiers: Ints | None = None
+    notices: tuple[str, ...] = ()
+
+
+def together(snapshot: Snapshot, questions: Sequence[Question]) -> list[tuple[Ints, Floats]]:
+    """The nearest items of questions over the whole catalogue, best first, and their scores; one search for all."""
+    if not questions:
+        return []
+    vectors = np.stack([question.parts.query for question in questions])
+    items, scores = snapshot.index.search(vectors, max(question.depth for question in questions))
+    answers = []
+    for row, question in enumerate(questions):
+        places = question.keeps(items[row])
+        if len(places) < question.wanted and items.shape[1] < len(snapshot.items):
+            answers.append(_wider(snapshot, question, question.parts.query, items.shape[1]))
+        else:
+            answers.append((items[row, places], scores[row, places]))
+    return answers
+
+
+def nearest(snapshot: Snapshot, question: Question, vector: Floats) -> tuple[Ints, Floats]:
+    """The items of the question's field nearest to a vector (D,), best first, and their scores."""
+    mask = question.field.mask
+    if mask is None:
+        return _wider(snapshot, question, vector, question.depth)
+    size = int(np.count_nonzero(mask))
+    if size <= LARGEST_LISTED:
+        return _scored(snapshot, question, vector, np.flatnonzero(mask & snapshot.items.servable))
+    return _wider(snapshot, question, vector, question.depth * len(mask) // size)
+
+
+def _wider(snapshot: Snapshot, question: Question, vector: Floats, depth: int) -> tuple[Ints, Floats]:
+    """Search ever deeper until enough items remain or all were looked at."""
+    while True:
+        depth *= _WIDER
+        if depth >= len(snapshot.items):
+            return _scored(snapshot, question, vector, np.flatnonzero(snapshot.items.servable))
+        items, scores = snapshot.index.search(vector[None], depth)
+        places = question.keeps(items[0])
+        if len(places) >= question.wanted:
+            return items[0, places], scores[0, places]
+
+
+def _scored(snapshot: Snapshot, question: Question, vector: Floats, items: Ints) -> tuple[Ints, Floats]:
+    """Score these items exactly."""
+    items = items[question.keeps(items)]
+    scores = snapshot.index.score(vector, items)
+    order = np.argsort(-scores, kind="stable")
+    return items[order], scores[order]
