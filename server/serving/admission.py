@@ -30,9 +30,9 @@ NOT_A_MESSAGE = "is no message of this method; generate the stubs anew from its 
 class GuardedServer:
     """A `grpc.aio.Server` as the generated `add_..._to_server` functions see it: what they register is guarded."""
 
-    def __init__(self, server: grpc.aio.Server, guard: Guard) -> None:
-        """Register with `server`, behind `guard`."""
-        self._server: Any = server
+    def __init__(self, server: Any, guard: Guard) -> None:
+        """Register with `server`, a `grpc.aio.Server` or one that stands before it, behind `guard`."""
+        self._server = server
         self._guard = guard
 
     def add_registered_method_handlers(self, service_name: str, method_handlers: Mapping[str, Any]) -> None:

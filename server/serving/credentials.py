@@ -1,8 +1,8 @@
 """The endpoint's side of mutual TLS: its certificate, and the authorities that callers' certificates come from.
 
 New files on disk are in service from the next connection on, without a restart; a damaged or mismatching pair leaves
-the old one in service. Python's gRPC offers no choice of the TLS version: `limits.TLS_1_3_ONLY` says how it is had all
-the same, and the guard refuses calls over anything older.
+the old one in service. Python's gRPC offers no choice of the TLS version: `limits.TLS_1_3_ONLY` says how it is had
+all the same, and the guard refuses calls over anything older.
 """
 
 from __future__ import annotations

@@ -28,18 +28,18 @@ class Watched(Generic[Value]):
         self._what, self._paths, self._read = what, paths, read
         self._lock = threading.Lock()
         self._complaint = ""
-        self._seen = self._mark()
-        self.value = self._load()
+        self._seen = self._contents()
+        self.value = self._understood(self._seen)
 
     def changed(self) -> bool:
         """Look at the files; True where `value` is newer than before. Each failure is logged once."""
         with self._lock:
             try:
-                mark = self._mark()
-                if mark == self._seen:
+                contents = self._contents()
+                if contents == self._seen:
                     return False
-                self._seen = mark
-                self.value = self._load()
+                self._seen = contents
+                self.value = self._understood(contents)
             except EndpointError as error:
                 self._complain(error)
                 return False
@@ -47,22 +47,19 @@ class Watched(Generic[Value]):
         _log.warning("files have changed and are in use from now on", extra=fields(what=self._what))
         return True
 
-    def _load(self) -> Value:
+    def _contents(self) -> list[bytes]:
+        """All of them: a file system's times are too coarse to tell two writes apart."""
         try:
-            return self._read([path.read_bytes() for path in self._paths])
+            return [path.read_bytes() for path in self._paths]
         except OSError as error:
-            raise _unreadable(error) from error
+            raise EndpointError(f"the file {error.filename} cannot be read: {error.strerror}") from error
+
+    def _understood(self, contents: Sequence[bytes]) -> Value:
+        try:
+            return self._read(contents)
         except CertificateError as error:
             names = ", ".join(str(path) for path in self._paths)
             raise EndpointError(f"{names}: {error}") from error
-
-    def _mark(self) -> tuple[tuple[int, int, int], ...]:
-        """Changes whenever a file is replaced or written, as far as the file system tells."""
-        try:
-            found = [path.stat() for path in self._paths]
-        except OSError as error:
-            raise _unreadable(error) from error
-        return tuple((one.st_ino, one.st_mtime_ns, one.st_size) for one in found)
 
     def _complain(self, error: EndpointError) -> None:
         if str(error) != self._complaint:
@@ -70,7 +67,3 @@ class Watched(Generic[Value]):
                 "files have changed and cannot be used: what was read before stays in use", extra=fault(error)
             )
             self._complaint = str(error)
-
-
-def _unreadable(error: OSError) -> EndpointError:
-    return EndpointError(f"the file {error.filename} cannot be read: {error.strerror}")
