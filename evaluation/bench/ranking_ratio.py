@@ -18,7 +18,7 @@ from evaluation.errors import LoadError
 from evaluation.load.plan import OK, Outcome, Phase, Plan
 
 IN_FLIGHT = 32
-DISTINCT = 2_000
+DISTINCT = 500
 """Different questions that take turns."""
 
 

@@ -18,7 +18,8 @@ import grpc
 
 from evaluation.load.generator import read_bodies
 from evaluation.load.plan import RANK_PATH
-from server.serving.endpoint import MAX_CALLS, SERVER_OPTIONS, run_loop
+from server.serving.endpoint import run_loop
+from server.serving.limits import MAX_CALLS, server_options
 
 
 async def serve(answers: Sequence[bytes]) -> None:
@@ -30,8 +31,8 @@ async def serve(answers: Sequence[bytes]) -> None:
 
     service, _, method = RANK_PATH[1:].partition("/")
     handlers = {method: grpc.unary_unary_rpc_method_handler(rank)}
-    server = grpc.aio.server(maximum_concurrent_rpcs=MAX_CALLS, options=SERVER_OPTIONS)
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
+    server: Any = grpc.aio.server(maximum_concurrent_rpcs=MAX_CALLS, options=server_options())
+    server.add_registered_method_handlers(service, handlers)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     stop = asyncio.Event()

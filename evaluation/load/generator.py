@@ -1,7 +1,8 @@
 """The load generator: `python -m evaluation.load.generator PLAN BODIES OUTCOME`, a process of its own.
 
 Open loop: a call is due at a moment drawn beforehand, and its latency runs from that moment, sent late or not, so
-that a slow server cannot make its own measurement kinder (coordinated omission).
+that a slow server cannot make its own measurement kinder (coordinated omission). As gRPC's callers do, a call that
+the server refused before it looked at it is sent once more.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy as np
 
 from evaluation.errors import LoadError
 from evaluation.load.hpack import CallHeaders
-from evaluation.load.http2 import EXPIRED, LOST, UNSENT, Answer, Connection, framed
+from evaluation.load.http2 import EXPIRED, REFUSED, UNSENT, Answer, Connection, framed
 from evaluation.load.plan import OK, Outcome, Phase, Plan
 from evaluation.load.processes import cpu_seconds
 
@@ -84,6 +85,7 @@ class Generator:
         self._phase: list[int] = []
         self._answers: list[bytes] = []
         self._late: list[float] = []
+        self._again: set[int] = set()
         self._marks: list[tuple[float, float, float]] = []
         self._turn = 0
         self._zero = 0.0
@@ -184,15 +186,18 @@ class Generator:
             answers = line.read()
         except OSError:
             answers = line.connection.lose()
+            self._remove(line)
         for answer in answers:
-            self._end(answer)
-        if line.connection.leaving or any(answer.status == LOST for answer in answers):
-            self._replace(line)
+            if answer.status == REFUSED and answer.token not in self._again:
+                self._again.add(answer.token)
+                self._waiting.appendleft(answer.token)
+            else:
+                self._end(answer)
+        if line.connection.leaving and not line.connection.in_flight:
+            self._remove(line)
 
-    def _replace(self, line: Line) -> None:
-        """Open another connection in place of one that is going; the old one is read until its calls have ended."""
-        if line.connection.in_flight:
-            return
+    def _remove(self, line: Line) -> None:
+        """Open another connection in place of one that is gone, or that is going and has nothing in flight."""
         line.socket.close()
         self._lines.remove(line)
         try:

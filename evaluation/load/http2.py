@@ -22,9 +22,11 @@ _FIRST_WINDOW: Final = 65_535
 _OUR_WINDOW: Final = 1 << 24
 _GIVE_BACK: Final = 1 << 20
 _CANCEL: Final = 8
+_REFUSED_STREAM: Final = 7
 
-RESET, LOST, EXPIRED, UNSENT = 100, 101, 102, 103
-"""How a call ended that got no gRPC status: reset by the server, connection lost, deadline passed, never written."""
+RESET, LOST, EXPIRED, UNSENT, REFUSED = 100, 101, 102, 103, 104
+"""How a call ended that got no gRPC status: reset by the server, connection lost, deadline passed, never written,
+refused by the server before it was looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +147,8 @@ class Connection:
                 )
             self._read_headers(flags, number, payload, answers)
         elif kind == RST_STREAM:
-            self._end(number, RESET, answers)
+            code = int.from_bytes(payload, "big")
+            self._end(number, REFUSED if code == _REFUSED_STREAM else RESET, answers)
         elif kind == SETTINGS and not flags & ACK:
             self._settle(payload)
         elif kind == PING and not flags & ACK:
@@ -196,10 +199,10 @@ class Connection:
         self._push()
 
     def _leave(self, last: int, answers: list[Answer]) -> None:
-        """Begin nothing more; calls that the server says it has not seen end as lost."""
+        """Begin nothing more; calls that the server says it has not looked at end as refused."""
         self._leaving = True
         for number in [number for number in self._calls if number > last]:
-            self._end(number, LOST, answers)
+            self._end(number, REFUSED, answers)
 
     def _grow(self, number: int, by: int) -> None:
         if number == 0:

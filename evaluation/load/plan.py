@@ -148,6 +148,15 @@ class Outcome:
             raise LoadError(f"no call of phase {phase} was answered in time, so it has no latency")
         return float(np.quantile(self.done[mine] - self.due[mine], quantile))
 
+    def latency_by_window(self, phase: int, quantile: float, seconds: float) -> list[float]:
+        """The same for each stretch of so many seconds of a phase in which a call was answered."""
+        found = []
+        for start in np.arange(self.begins[phase], self.begins[phase + 1], seconds).tolist():
+            mine = (self.due >= start) & (self.due < start + seconds) & (self.status == OK)
+            if mine.any():
+                found.append(float(np.quantile(self.done[mine] - self.due[mine], quantile)))
+        return found
+
     def offered(self, phase: int) -> int:
         """Calls that were due in a phase."""
         return int((self.phase == phase).sum())

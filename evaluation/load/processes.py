@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from evaluation.errors import LoadError
+
 PROC = Path("/proc")
 
 
@@ -38,3 +40,17 @@ def _ticks(process: int) -> int:
     except OSError:
         return 0
     return int(fields[11]) + int(fields[12])
+
+
+def shared_bytes(process: int) -> int:
+    """Return what a process holds in memory, each page divided by the number of processes that share it.
+
+    Raises:
+        LoadError: the process is gone, or this system does not tell.
+    """
+    try:
+        lines = (PROC / str(process) / "smaps_rollup").read_text().splitlines()
+    except OSError as error:
+        raise LoadError(f"the memory of a server's process cannot be read: {error.strerror}") from error
+    found = [line.split()[1] for line in lines if line.startswith("Pss:")]
+    return 1024 * int(found[0])
