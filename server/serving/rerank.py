@@ -25,6 +25,8 @@ Bools = npt.NDArray[np.bool_]
 TAIL = 0.8
 """The tail are the items whose released count is in the lower so much of the catalogue."""
 _SAMPLED = 10_000
+_TIER = 4.0
+"""More than relevance, fairness and likeness can move an item: 1 + 1 + 1."""
 _DAY = 24 * 3600
 
 
@@ -38,6 +40,10 @@ class Candidates(Protocol):
     @property
     def scores(self) -> Floats:
         """(n,) what ordered them."""
+
+    @property
+    def tiers(self) -> Ints | None:
+        """(n,) where an item may not come before one of a higher tier; None where all may."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,10 +79,10 @@ def rerank(
         return Chosen(items=items[:k], scores=scores[:k])
     rules = _rules(snapshot, items, policy, now)
     relevance = _relevance(scores)
-    places, notices = _ordered(snapshot, items, relevance, policy, rules, exposure, k)
+    places, notices = _ordered(snapshot, candidates, relevance, policy, rules, exposure, k)
     chosen = Chosen(items=items, scores=scores, notices=notices)
-    explored = _explored(places, len(items), policy, rules, seed) if policy.exploration_share else None
-    if explored is not None:
+    if policy.exploration_share:
+        explored = _explored(places, candidates, policy, rules, seed)
         places = explored.places
         chosen = replace(chosen, propensities=explored.propensities, drawn=explored.drawn)
     if policy.fairness:
@@ -114,7 +120,7 @@ def _relevance(scores: Floats) -> Floats:
 
 def _ordered(
     snapshot: Snapshot,
-    items: Ints,
+    candidates: Candidates,
     relevance: Floats,
     policy: SurfacePolicy,
     rules: Rules,
@@ -122,25 +128,39 @@ def _ordered(
     k: int,
 ) -> tuple[Ints, tuple[str, ...]]:
     """The list before exploration, as places among the candidates, and notices."""
+    items, tiers = candidates.items, candidates.tiers
     if not policy.reorders:
         return np.arange(min(k, len(items))), ()
+    values = relevance
     if policy.fairness:
         debts = exposure.debts(snapshot.items.merchants)[snapshot.items.merchant_codes[items]]
-        relevance = relevance + np.float32(policy.fairness) * np.clip(debts, -1, 1).astype(np.float32)
+        values = values + np.float32(policy.fairness) * np.clip(debts, -1, 1).astype(np.float32)
+    values = (1 - policy.diversity) * values
+    if tiers is not None:
+        values = values + _TIER * tiers.astype(np.float32)
     if not policy.diversity:
-        best = np.argsort(-relevance, kind="stable")[:k]
+        best = np.argsort(-values, kind="stable")[:k]
         if rules.hold(best):
             return best, ()
-    units = _units(snapshot, items) if policy.diversity else None
-    filling = Filling(relevance, rules, policy.diversity, units)
-    return filling.fill(k), tuple(filling.notices)
+    filling = Filling(values, rules, policy.diversity, _units(snapshot, items) if policy.diversity else None)
+    places = filling.fill(k)
+    if tiers is not None:
+        places = places[np.argsort(-tiers[places], kind="stable")]
+    return places, tuple(filling.notices)
 
 
-def _explored(places: Ints, candidates: int, policy: SurfacePolicy, rules: Rules, seed: str) -> Explored:
-    """The list with exploration: within the quotas, and never at a place that a floor needs."""
-    others = np.setdiff1d(np.arange(candidates), places, assume_unique=True)
+def _explored(
+    places: Ints, candidates: Candidates, policy: SurfacePolicy, rules: Rules, seed: str
+) -> Explored:
+    """The list with exploration: within quotas and the last tier, and never at a place that a floor needs."""
+    others = np.setdiff1d(np.arange(len(candidates.items)), places, assume_unique=True)
+    fixed = needed(rules.floors, places)
+    if candidates.tiers is not None:
+        last = candidates.tiers[places].min()
+        fixed |= candidates.tiers[places] > last
+        others = others[candidates.tiers[others] == last]
     pool = within(rules.quotas, places, others)
-    return explore(places, pool, needed(rules.floors, places), policy.exploration_share, seed)
+    return explore(places, pool, fixed, policy.exploration_share, seed)
 
 
 def is_fresh(snapshot: Snapshot, items: Ints, now: int) -> Bools:

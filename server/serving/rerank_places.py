@@ -84,14 +84,14 @@ class Filling:
         """Begin with no place filled.
 
         Args:
-            values: (n,) what orders the candidates: 0 to 1, and the bonus of fairness.
+            values: (n,) what orders the candidates before likeness counts.
             rules: the quotas and floors to keep.
             diversity: share of likeness in the value.
             units: (n, dim) vectors of length 1; needed with diversity.
         """
         self.notices: list[str] = []
-        self._values = (1 - diversity) * values
-        self._open = self._values.copy()
+        self._values = values
+        self._open = values.copy()
         self._quotas, self._floors = rules.quotas, rules.floors
         self._limits = [quota.most for quota in rules.quotas]
         self._counts: list[dict[int, int]] = [{} for _ in rules.quotas]

@@ -20,6 +20,7 @@ class Scored:
 
     items: npt.NDArray[np.int64]
     scores: npt.NDArray[np.float32]
+    tiers: npt.NDArray[np.int64] | None = None
 
 
 class Index:

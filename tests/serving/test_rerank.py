@@ -216,3 +216,19 @@ def test_an_old_debt_counts_half_after_ten_thousand_lists() -> None:
     for _ in range(10_000):
         exposure.record(names, np.array([0]), np.array([1.0]), np.array([0]))
     assert exposure.debts(names) == pytest.approx([-0.25, 0.25])
+
+
+@settings(max_examples=100, deadline=None)
+@given(policy=policies, seed=st.integers(0, 9), k=st.integers(1, 30))
+def test_no_knob_lifts_an_item_over_one_of_a_higher_tier(policy: SurfacePolicy, seed: int, k: int) -> None:
+    """What holds the words of a search stays before what is only close to them, drawn items too."""
+    plain = scored(seed, 40)
+    tiers = np.repeat([3, 2, 1, 0], [2, 5, 20, 13])
+    places = np.arange(40, 0, -1) / 41
+    candidates = Scored(plain.items, (tiers + places).astype(np.float32), tiers)
+    chosen = listed(world(seed), candidates, policy, k, str(seed))
+    tier_of = dict(zip(plain.items.tolist(), tiers.tolist(), strict=True))
+    found = [tier_of[item] for item in chosen.items.tolist()]
+    assert found == sorted(found, reverse=True)
+    if not (policy.category_quota or policy.merchant_quota or policy.fresh_share or policy.long_tail_share):
+        assert found == tiers[:k].tolist()
