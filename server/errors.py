@@ -78,6 +78,10 @@ class ProfileUnavailable(ServerError):
     """Stored profiles cannot be read now."""
 
 
+class StoredProfilesOff(ServerError):
+    """The request names a shopper, and this endpoint keeps no shopper's events for this caller."""
+
+
 class Unauthenticated(ServerError):
     """The caller shows no certificate from which an identity follows: absent, expired, revoked or misnamed."""
 
@@ -99,6 +103,10 @@ class QuotaExceeded(ServerError):
         super().__init__(message)
         self.subject = subject
         self.retry_seconds = retry_seconds
+
+
+class SilentStream(ServerError):
+    """The caller keeps a stream open and sends nothing, or too slowly."""
 
 
 class StoreFull(FeedbackUnavailable):

@@ -7,6 +7,7 @@ deadline, and one that may not call sends in vain.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextvars import ContextVar
@@ -15,15 +16,17 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError
 
-from server.errors import InvalidRequest, Violation
+from server.errors import InvalidRequest, SilentStream, Violation
 from server.serving.guard import Caller, Guard
-from server.serving.limits import check_deadline
+from server.serving.limits import MAX_STREAM_MESSAGES, SILENCE_SECONDS, check_deadline
 from server.serving.status import refuse
 
 CALLER: ContextVar[Caller] = ContextVar("caller")
 """Who made the call that the running task answers; always set inside a method that was registered here."""
 
 NO_MESSAGE = "is absent: the call ended before it came; send one"
+SILENT = f"no whole message came for {SILENCE_SECONDS:g} s; open a stream when there is something to send"
+TOO_LONG = f"has more than {MAX_STREAM_MESSAGES:,} messages; end it, and send what follows in another"
 NOT_A_MESSAGE = "is no message of this method; generate the stubs anew from its .proto file"
 
 
@@ -112,9 +115,23 @@ def _reader(handler: Any) -> Callable[[AsyncIterator[bytes], Any], Any]:
         return _decoded(decode, content)
 
     async def many(requests: AsyncIterator[bytes], context: Any) -> Any:
-        return (_decoded(decode, content) async for content in requests)
+        return _messages(decode, requests)
 
     return many if handler.request_streaming else one
+
+
+async def _messages(decode: Callable[[bytes], Any], requests: AsyncIterator[bytes]) -> AsyncIterator[Any]:
+    """The messages of a stream, which may be neither endless nor silent for long."""
+    for _ in range(MAX_STREAM_MESSAGES):
+        try:
+            async with asyncio.timeout(SILENCE_SECONDS):
+                content = await anext(requests)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise SilentStream(SILENT) from None
+        yield _decoded(decode, content)
+    raise InvalidRequest(Violation(field="stream", problem=TOO_LONG))
 
 
 def _decoded(decode: Callable[[bytes], Any], content: bytes) -> Any:

@@ -10,11 +10,16 @@ from server.serving.identity import Role
 
 RANK: Final = "/fedrank.ranking.v1.RankingService/Rank"
 RECORD_EVENTS: Final = "/fedrank.ranking.v1.RankingService/RecordEvents"
-HEALTH: Final = ("/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch")
+CHECK: Final = "/grpc.health.v1.Health/Check"
+WATCH: Final = "/grpc.health.v1.Health/Watch"
+HEALTH: Final = (CHECK, WATCH)
 REFLECTION: Final = (
     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
 )
+
+STREAMS: Final = frozenset({RECORD_EVENTS, WATCH, *REFLECTION})
+"""Methods whose calls may last: fewer of them may be in progress at once."""
 
 ALLOWED: Final[Mapping[Role, frozenset[str]]] = MappingProxyType(
     {

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from privacy.certificates import PeerCertificate, read_certificate
 from privacy.errors import CertificateError
 from server.errors import EndpointError, Forbidden, Unauthenticated
-from server.serving.authorisation import ALLOWED, EVERYTHING
+from server.serving.authorisation import ALLOWED, EVERYTHING, STREAMS
 from server.serving.identity import Identity, Role, check_domain, check_merchant, read_identity
 from server.serving.quotas import Account, Quota
 
@@ -58,14 +58,18 @@ class LocalGuard:
     def __init__(self, quota: Quota, monotonic: Callable[[], float]) -> None:
         """Hold the one caller to `quota`."""
         self._monotonic = monotonic
-        self._caller = Caller(merchant=None, role=None, account=Account(quota, LOCAL, monotonic()))
+        self._callers = {method: self._caller(quota, method) for method in EVERYTHING}
 
     def admit(self, context: Any, method: str) -> Caller:
         """As `Guard.admit`; nobody is unauthenticated."""
-        if method not in EVERYTHING:
+        caller = self._callers.get(method)
+        if caller is None:
             raise Forbidden("nobody may call this method; see the roles in docs/serving-security.md")
-        self._caller.account.enter(self._monotonic())
-        return self._caller
+        caller.account.enter(self._monotonic())
+        return caller
+
+    def _caller(self, quota: Quota, method: str) -> Caller:
+        return Caller(merchant=None, role=None, account=_account(quota, method, LOCAL, self._monotonic()))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +98,15 @@ class Rules:
             )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Peer:
+    """What is remembered of a certificate; `callers`, by method, are those of all certificates of its identity."""
+
+    certificate: PeerCertificate
+    identity: Identity
+    callers: dict[str, Caller]
+
+
 class CertificateGuard:
     """Of an endpoint with mutual TLS: a caller is who its certificate names.
 
@@ -111,34 +124,28 @@ class CertificateGuard:
         """Admit by `rules`; `is_revoked` gets issuer and serial, `clock` gives Unix seconds."""
         self._rules, self._is_revoked = rules, is_revoked
         self._clock, self._monotonic = clock, monotonic
-        self._peers: dict[bytes, tuple[PeerCertificate, Caller]] = {}
-        self._accounts: dict[Identity, Account] = {}
+        self._peers: dict[bytes, _Peer] = {}
+        self._callers: dict[Identity, dict[str, Caller]] = {}
 
     def admit(self, context: Any, method: str) -> Caller:
         """As `Guard.admit`."""
-        peer = context.auth_context()
-        shown = peer.get("x509_pem_cert")
+        connection = context.auth_context()
+        shown = connection.get("x509_pem_cert")
         if not shown:
             raise Unauthenticated(NO_CERTIFICATE)
-        if peer.get("ssl_tls_version") != TLS_1_3:
+        if connection.get("ssl_tls_version") != TLS_1_3:
             raise Unauthenticated(OLD_TLS)
-        certificate, caller = self._peers.get(shown[0]) or self._read(shown[0])
+        peer = self._peers.get(shown[0]) or self._read(shown[0])
+        certificate = peer.certificate
         if not certificate.starts <= self._clock() <= certificate.ends:
             raise Unauthenticated(EXPIRED)
         if self._is_revoked(certificate.issuer, certificate.serial):
             raise Unauthenticated(REVOKED)
-        if caller.merchant not in self._rules.merchants:
-            raise Forbidden(
-                f"callers of merchant {caller.merchant} are not admitted here; ask the endpoint of that merchant"
-            )
-        if caller.role is None or method not in ALLOWED[caller.role]:
-            raise Forbidden(
-                f"the role {caller.role} may not call this method; see the roles in docs/serving-security.md"
-            )
+        caller = peer.callers.get(method) or self._allowed(peer, method)
         caller.account.enter(self._monotonic())
         return caller
 
-    def _read(self, pem: bytes) -> tuple[PeerCertificate, Caller]:
+    def _read(self, pem: bytes) -> _Peer:
         try:
             certificate = read_certificate(pem)
         except CertificateError as error:
@@ -146,14 +153,27 @@ class CertificateGuard:
         identity = read_identity(certificate.uris, self._rules.domain)
         if len(self._peers) >= REMEMBERED:
             self._peers.clear()
-        caller = Caller(merchant=identity.merchant, role=identity.role, account=self._account(identity))
-        self._peers[pem] = certificate, caller
-        return certificate, caller
+        admitted = identity.merchant in self._rules.merchants
+        callers = self._callers.setdefault(identity, {}) if admitted else {}
+        self._peers[pem] = _Peer(certificate=certificate, identity=identity, callers=callers)
+        return self._peers[pem]
 
-    def _account(self, identity: Identity) -> Account:
-        """One per identity; a refused merchant has none that is kept, so the number is bounded by the rules."""
-        subject = f"{identity.role} of merchant {identity.merchant}"
-        account = self._accounts.get(identity) or Account(self._rules.quota, subject, self._monotonic())
-        if identity.merchant in self._rules.merchants:
-            self._accounts[identity] = account
-        return account
+    def _allowed(self, peer: _Peer, method: str) -> Caller:
+        """One caller and account per identity and method that the rules allow: no more than they name are kept."""
+        merchant, role = peer.identity.merchant, peer.identity.role
+        if merchant not in self._rules.merchants:
+            raise Forbidden(
+                f"callers of merchant {merchant} are not admitted here; ask the endpoint of that merchant"
+            )
+        if method not in ALLOWED[role]:
+            raise Forbidden(
+                f"the role {role} may not call this method; see the roles in docs/serving-security.md"
+            )
+        subject = f"{role} of merchant {merchant}"
+        account = _account(self._rules.quota, method, subject, self._monotonic())
+        peer.callers[method] = Caller(merchant=merchant, role=role, account=account)
+        return peer.callers[method]
+
+
+def _account(quota: Quota, method: str, subject: str, now: float) -> Account:
+    return Account(quota.of_streams() if method in STREAMS else quota, subject, now)

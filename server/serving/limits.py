@@ -22,6 +22,10 @@ MAX_CALLS: Final = 256
 MAX_CONNECTIONS: Final = 4096
 """Open connections to one worker; further ones are closed at once."""
 MAX_STREAMS_PER_CONNECTION: Final = 100
+MAX_STREAM_MESSAGES: Final = 10_000
+"""Messages that one call may send."""
+SILENCE_SECONDS: Final = 60.0
+"""How long a call that sends a stream may take for its next message."""
 HANDSHAKE_SECONDS: Final = 10
 """How long a connection may take until TLS and HTTP/2 stand."""
 IDLE_SECONDS: Final = 300
@@ -41,6 +45,9 @@ LONGEST: Final[Mapping[str, float]] = MappingProxyType({RANK: 30.0, RECORD_EVENT
 TLS_1_3_ONLY: Final = ("GRPC_SSL_CIPHER_SUITES", "PSK-AES128-CBC-SHA")
 """Variable and value, to be set before gRPC starts. The list is that of TLS 1.2 and below, and its one suite needs a
 key that nobody shares here; the suites of TLS 1.3 cannot be taken away."""
+
+ROUNDING_SECONDS: Final = 1.0
+"""What a deadline may come out longer than it was set: it travels rounded, and is counted by two clocks."""
 
 NO_DEADLINE = "the call has no deadline; set one, for example timeout=2.0 in Python or -max-time 2 in grpcurl"
 
@@ -78,6 +85,6 @@ def check_deadline(context: Any, method: str) -> None:
     remaining = context.time_remaining()
     if remaining is None or not math.isfinite(remaining):
         raise BadDeadline(Violation(field="deadline", problem=NO_DEADLINE))
-    if remaining > longest:
+    if remaining > longest + ROUNDING_SECONDS:
         problem = f"the deadline is too far away; send at most {longest:g} s for this method"
         raise BadDeadline(Violation(field="deadline", problem=problem))

@@ -1,31 +1,34 @@
 """How much a caller may ask for: requests per second with a burst, and calls in progress at once.
 
-An account belongs to an identity, so that more connections or more certificates of one name give no more. Every
-worker process counts for itself: its share is the quota divided by the number of workers.
+An account belongs to an identity and a method, so that more connections or more certificates of one name give no
+more, and health checks take nothing from rankings. Every worker process counts for itself: its share is the quota
+divided by the number of workers.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from server.errors import EndpointError, QuotaExceeded
 
 BUSY_RETRY_SECONDS = 0.1
+STREAMS_AT_ONCE = 16
+"""Calls of a method that lasts, in progress at once, of one identity at one worker."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Quota:
-    """What one identity may ask of one endpoint.
+    """What one identity may ask of each method of one endpoint.
 
     Attributes:
         per_second: calls per second in the long run (a stream of events is one call).
         burst: calls that may come at once after a pause.
-        at_once: calls in progress at the same time.
+        at_once: calls in progress at the same time; less than a worker takes in all, so that others get in too.
     """
 
     per_second: float = 1000.0
     burst: float = 2000.0
-    at_once: int = 256
+    at_once: int = 192
 
     def __post_init__(self) -> None:
         """Refuse a quota under which nobody could call."""
@@ -48,6 +51,10 @@ class Quota:
             burst=max(1.0, self.burst / workers),
             at_once=max(1, self.at_once // workers),
         )
+
+    def of_streams(self) -> Quota:
+        """The same for a method whose calls last."""
+        return replace(self, at_once=min(self.at_once, STREAMS_AT_ONCE))
 
 
 class Account:

@@ -10,10 +10,10 @@ import pytest
 from certificates_world import DOMAIN, MERCHANT, Call, Pair, Pki, make_pki, name
 
 from server.errors import EndpointError, Forbidden, QuotaExceeded, Unauthenticated
-from server.serving.authorisation import HEALTH, RANK
+from server.serving.authorisation import HEALTH, RANK, RECORD_EVENTS
 from server.serving.guard import REMEMBERED, CertificateGuard, LocalGuard, Rules
 from server.serving.identity import Role
-from server.serving.quotas import Quota
+from server.serving.quotas import STREAMS_AT_ONCE, Quota
 
 DAY = 86_400
 
@@ -152,7 +152,18 @@ def test_what_is_remembered_is_bounded_whatever_comes(pki: Pki, monkeypatch: pyt
         with pytest.raises(Forbidden):
             guard.admit(Call(stranger), RANK)
     assert len(guard._peers) <= 8 < REMEMBERED
-    assert guard._accounts == {}
+    assert guard._callers == {}
+
+
+def test_calls_that_last_are_fewer_at_once_and_take_nothing_from_rankings(shop: Pair) -> None:
+    """Streams of events and watches of health: 16 of an identity at a worker, whatever is free for other calls."""
+    guard = guard_of()
+    for method in (RECORD_EVENTS, HEALTH[1]):
+        for _ in range(STREAMS_AT_ONCE):
+            guard.admit(Call(shop.certificate), method)
+        with pytest.raises(QuotaExceeded, match="16 calls in progress at once"):
+            guard.admit(Call(shop.certificate), method)
+    assert guard.admit(Call(shop.certificate), RANK).account.in_progress == 1
 
 
 def test_the_unchecked_caller_has_a_quota_too() -> None:
