@@ -18,7 +18,8 @@ class Event:
     """One thing that a shopper saw or did.
 
     `shopper` is a pseudonym; `timestamp` is in seconds since 1970 (UTC) where the data has a clock;
-    `event_id` makes storing the same event twice harmless.
+    `event_id` makes storing the same event twice harmless. `propensity` is the probability with which an impression
+    came to its place, where the endpoint drew it.
     """
 
     shopper: str
@@ -31,6 +32,7 @@ class Event:
     ranking_id: str | None = None
     merchant_id: str | None = None
     event_id: str | None = None
+    propensity: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse values that no event can have; the message names the field and never the value."""
@@ -52,6 +54,7 @@ class Columns:
     ranking_id: list[str | None]
     merchant_id: list[str | None]
     event_id: list[str | None]
+    propensity: list[float | None]
 
     @classmethod
     def of(cls, events: Iterable[Event]) -> Self:
@@ -148,6 +151,7 @@ _CHECKS: Final[dict[str, Callable[[str, Any], None]]] = {
     "ranking_id": _check_optional_text,
     "merchant_id": _check_optional_text,
     "event_id": _check_optional_text,
+    "propensity": _check_amount,
 }
 _CLEARLY_FINE: Final[dict[Callable[[str, Any], None], Callable[[Sequence[Any]], bool]]] = {
     _check_text: _fine_texts,

@@ -10,23 +10,18 @@ import ipaddress
 import random
 import time
 import uuid
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Self
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self, TypeVar
 
 import grpc
+from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from client.errors import ClientError
-from client.ranking_words import (
-    Acknowledgement,
-    Impression,
-    Interaction,
-    Question,
-    Ranking,
-    event_messages,
-)
+from client.ranking_answers import Ranking
+from client.ranking_words import Acknowledgement, Impression, Interaction, Question, event_messages
 from proto.fedrank.ranking.v1 import ranking_pb2_grpc
 
 _OPTIONS = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 1000)]
@@ -37,7 +32,12 @@ _REFUSALS = (
     grpc.StatusCode.NOT_FOUND,
     grpc.StatusCode.FAILED_PRECONDITION,
     grpc.StatusCode.RESOURCE_EXHAUSTED,
+    grpc.StatusCode.UNAUTHENTICATED,
+    grpc.StatusCode.PERMISSION_DENIED,
 )
+
+
+_Detail = TypeVar("_Detail", bound=Message)
 
 
 class RankingError(ClientError):
@@ -81,6 +81,25 @@ class Retries:
         return uniform * min(self.longest, self.first * 2.0 ** (failures - 1))
 
 
+@dataclass(frozen=True, kw_only=True)
+class ClientTls:
+    """PEM contents, not paths, of what this side needs for TLS.
+
+    Attributes:
+        authority: who signed the endpoint's certificate; None: the system's authorities.
+        certificate, key: this caller's certificate chain and its key, for an endpoint that wants to know who calls.
+    """
+
+    authority: bytes | None = None
+    certificate: bytes | None = None
+    key: bytes | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        """Refuse a certificate without its key."""
+        if (self.certificate is None) != (self.key is None):
+            raise RankingError("mutual TLS needs the client's certificate and its key; give both, or neither")
+
+
 class RankingClient:
     """A connection to one endpoint; safe to use from several threads."""
 
@@ -88,7 +107,7 @@ class RankingClient:
         self,
         address: str,
         *,
-        tls_ca: bytes | None = None,
+        tls: ClientTls | None = None,
         timeout: float = 2.0,
         retries: Retries | None = None,
         uniform: Callable[[], float] = random.random,
@@ -97,14 +116,14 @@ class RankingClient:
     ) -> None:
         """Connect to `address`, "host:port".
 
-        TLS is used, and the certificate checked against `tls_ca` (PEM) or else the system's authorities, except
-        to this machine's loopback without `tls_ca`. `timeout`, in seconds, covers all attempts of a call.
+        Without `tls`, an address of this machine's loopback is spoken to in the clear and any other over TLS that
+        the system's authorities vouch for. `timeout`, in seconds, covers all attempts of a call.
         """
         self.address = address
         self._timeout = timeout
         self._retries = retries or Retries()
         self._uniform, self._sleep, self._clock = uniform, sleep, clock
-        self._channel = _channel(address, tls_ca)
+        self._channel = _channel(address, tls)
         stub = ranking_pb2_grpc.RankingServiceStub(self._channel)  # type: ignore[no-untyped-call]
         self._rank, self._record = stub.Rank, stub.RecordEvents
 
@@ -147,9 +166,10 @@ class RankingClient:
                 return attempt(max(end - self._clock(), 0.0))
             except grpc.RpcError as error:
                 failures += 1
-                pause = self._retries.pause(failures, self._uniform())
+                asked = _asked_pause(error)
+                pause = max(asked or 0.0, self._retries.pause(failures, self._uniform()))
                 hopeless = failures >= self._retries.attempts or self._clock() + pause >= end
-                if hopeless or _code(error) not in _TRY_AGAIN:
+                if hopeless or (asked is None and _code(error) not in _TRY_AGAIN):
                     raise self._translated(error, allowed, failures) from None
             self._sleep(pause)
 
@@ -181,10 +201,13 @@ def is_loopback(address: str) -> bool:
         return False
 
 
-def _channel(address: str, tls_ca: bytes | None) -> grpc.Channel:
-    if tls_ca is None and is_loopback(address):
+def _channel(address: str, tls: ClientTls | None) -> grpc.Channel:
+    if tls is None and is_loopback(address):
         return grpc.insecure_channel(address, options=_OPTIONS)
-    credentials = grpc.ssl_channel_credentials(root_certificates=tls_ca)
+    tls = tls or ClientTls()
+    credentials = grpc.ssl_channel_credentials(
+        root_certificates=tls.authority, private_key=tls.key, certificate_chain=tls.certificate
+    )
     return grpc.secure_channel(address, credentials, options=_OPTIONS)
 
 
@@ -193,12 +216,26 @@ def _code(error: grpc.RpcError) -> grpc.StatusCode:
     return code
 
 
-def _violations(error: grpc.RpcError) -> list[tuple[str, str]]:
+def _details(error: grpc.RpcError, kind: type[_Detail]) -> Iterator[_Detail]:
+    """What the endpoint told beside the status, of one kind."""
     call: Any = error  # what a channel raises is an error and the finished call in one
     status = rpc_status.from_call(call)
-    found = []
-    for detail in status.details if status else ():
-        request = error_details_pb2.BadRequest()
-        if detail.Unpack(request):
-            found += [(violation.field, violation.description) for violation in request.field_violations]
-    return found
+    for packed in status.details if status else ():
+        detail = kind()
+        if packed.Unpack(detail):
+            yield detail
+
+
+def _violations(error: grpc.RpcError) -> list[tuple[str, str]]:
+    return [
+        (violation.field, violation.description)
+        for request in _details(error, error_details_pb2.BadRequest)
+        for violation in request.field_violations
+    ]
+
+
+def _asked_pause(error: grpc.RpcError) -> float | None:
+    """Seconds after which the endpoint invites to try again; None where it does not."""
+    for retry in _details(error, error_details_pb2.RetryInfo):
+        return float(retry.retry_delay.ToTimedelta().total_seconds())
+    return None

@@ -1,4 +1,4 @@
-"""What a shop asks the ranking endpoint, what it tells it, and what it gets back; with their wire form."""
+"""What a shop asks the ranking endpoint and what it tells it, with their wire form; answers: `ranking_answers`."""
 
 from __future__ import annotations
 
@@ -57,6 +57,13 @@ class Question:
 
     `timestamp` in Unix seconds, None for now. `request_id` None lets the client choose one, the same for each
     attempt, so that a retry joins one ranking.
+
+    Attributes:
+        session: what the shopper did just now and no profile holds yet; on cart, the basket.
+        segment: number of a segment of the model version, where the caller knows that it fits.
+        hidden: item ids never to list here.
+        categories, merchants: only items of these; empty: of any.
+        reasons: whether each item gets its reason, which costs time.
     """
 
     surface: Surface
@@ -69,6 +76,12 @@ class Question:
     exclude_seen: bool = True
     timestamp: int | None = None
     request_id: str | None = None
+    session: Sequence[HistoryEvent] = ()
+    segment: int | None = None
+    hidden: Sequence[str] = ()
+    categories: Sequence[str] = ()
+    merchants: Sequence[str] = ()
+    reasons: bool = True
 
     def __post_init__(self) -> None:
         """Refuse two profiles at once."""
@@ -85,9 +98,17 @@ class Question:
             query=self.query,
             item_id=self.item_id,
             exclude_seen=self.exclude_seen,
+            hidden_item_ids=self.hidden,
+            categories=self.categories,
+            merchant_ids=self.merchants,
+            without_reasons=not self.reasons,
         )
         if self.timestamp is not None:
             request.context.timestamp.CopyFrom(Timestamp(seconds=self.timestamp))
+        if self.segment is not None:
+            request.context.segment = self.segment
+        if self.session:
+            request.session.CopyFrom(_events(self.session))
         self._add_profile(request)
         return request
 
@@ -95,55 +116,12 @@ class Question:
         if self.shopper is not None:
             request.shopper = self.shopper
         elif self.history is not None:
-            request.history.CopyFrom(pb.History(events=[_history_event(event) for event in self.history]))
+            request.history.CopyFrom(_events(self.history))
         elif self.embedding is not None:
             embedding = self.embedding
             request.user_embedding.CopyFrom(
                 pb.UserEmbedding(values=embedding.values, model_version=embedding.model_version)
             )
-
-
-@dataclass(frozen=True, kw_only=True)
-class RankedItem:
-    """One place of a ranking; `reason` is a sentence part, `cause` the item behind it where there is one."""
-
-    rank: int
-    item_id: str
-    merchant_id: str
-    title: str
-    reason: str
-    reason_kind: str
-    cause: str
-    score: float | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ranking:
-    """An answer of the endpoint; `ranking.proto` says what each field promises."""
-
-    ranking_id: str
-    model_version: str
-    items: Sequence[RankedItem]
-    profile_source: str
-    cold_start: bool
-    unknown_history_items: int
-    dropped_history_events: int
-    notices: Sequence[str]
-
-    @classmethod
-    def from_wire(cls, answer: pb.RankResponse) -> Ranking:
-        """Read the protobuf form."""
-        source = pb.ProfileSource.Name(answer.profile_source).removeprefix("PROFILE_SOURCE_").lower()
-        return cls(
-            ranking_id=answer.ranking_id,
-            model_version=answer.model_version,
-            items=tuple(_ranked_item(item) for item in answer.items),
-            profile_source=source,
-            cold_start=answer.cold_start,
-            unknown_history_items=answer.unknown_history_items,
-            dropped_history_events=answer.dropped_history_events,
-            notices=tuple(answer.notices),
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,10 +137,11 @@ class FeedbackEvent:
 
 @dataclass(frozen=True, kw_only=True)
 class Impression(FeedbackEvent):
-    """An item was shown at place `rank` (1 is the first) of a ranking."""
+    """An item was shown at place `rank` (1 is the first) of a ranking; `propensity` as the ranked item had it."""
 
     surface: Surface
     rank: int
+    propensity: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,29 +182,21 @@ def _event(event: Impression | Interaction) -> pb.Event:
         timestamp=Timestamp(seconds=event.timestamp),
     )
     if isinstance(event, Impression):
-        wire.impression.CopyFrom(pb.Impression(surface=_surface(event.surface), rank=event.rank))
+        surface, rank, propensity = _surface(event.surface), event.rank, event.propensity
+        wire.impression.CopyFrom(pb.Impression(surface=surface, rank=rank, propensity=propensity))
     else:
         kind, quantity, price = _kind(event.kind), event.quantity, event.price
         wire.interaction.CopyFrom(pb.Interaction(kind=kind, quantity=quantity, price=price))
     return wire
 
 
+def _events(events: Sequence[HistoryEvent]) -> pb.History:
+    return pb.History(events=[_history_event(event) for event in events])
+
+
 def _history_event(event: HistoryEvent) -> pb.HistoryEvent:
     time = None if event.time is None else Timestamp(seconds=event.time)
     return pb.HistoryEvent(item_id=event.item_id, kind=_kind(event.kind), time=time)
-
-
-def _ranked_item(item: pb.RankedItem) -> RankedItem:
-    return RankedItem(
-        rank=item.rank,
-        item_id=item.item_id,
-        merchant_id=item.merchant_id,
-        title=item.title,
-        reason=item.reason.text,
-        reason_kind=pb.ReasonKind.Name(item.reason.kind).removeprefix("REASON_KIND_").lower(),
-        cause=item.reason.item_id,
-        score=item.score if item.HasField("score") else None,
-    )
 
 
 def _surface(surface: Surface) -> str:

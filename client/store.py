@@ -109,6 +109,7 @@ class EventStore:
             ranking_id=list(absent if ranking_ids is None else ranking_ids),
             merchant_id=list(absent if merchant_ids is None else merchant_ids),
             event_id=list(absent if event_ids is None else event_ids),
+            propensity=list(absent),
         )
         columns.check()
         return self._append(columns)

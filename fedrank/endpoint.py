@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import random
 import secrets
 import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import IO
@@ -20,10 +22,17 @@ from privacy.errors import DatabaseMissing
 from privacy.keyring import DATABASE_NAME, Keyring
 from privacy.kms import KEY_FILE_NAME
 from server.registry import Registry
-from server.serving.endpoint import run_loop, serve_until_stopped
+from server.serving.endpoint import Inside, run_loop, serve_until_stopped
 from server.serving.engine import Engine
-from server.serving.service import Doors, RankingService
+from server.serving.guard import CertificateGuard, Guard, LocalGuard, Rules
+from server.serving.logs import AccessLog
+from server.serving.metrics import Metrics, metrics_of_this_process, metrics_of_workers
+from server.serving.policy import read_policy
+from server.serving.revocation import RevocationList, nothing_revoked
+from server.serving.service import Doors, RankingService, ServiceRules
 from server.serving.workers import WorkerFailed, WorkerPlan, Workers, reserved_port
+
+_log = logging.getLogger(__name__)
 
 DEVICES = "devices"
 """The holder of all shoppers' own devices, where no merchant is named."""
@@ -31,19 +40,14 @@ DEVICES = "devices"
 
 def run_endpoint(options: EndpointOptions, on_ready: Callable[[str, str], None]) -> None:
     """Serve until SIGTERM or SIGINT, in this process or in several; `on_ready` gets address and model version."""
+    if options.stored_profiles:
+        _log.warning("requests may name any shopper (--stored-profiles): for simulations only")
+    if options.client_ca is None:
+        _log.warning("no TLS: whoever reaches the port is served, and nobody is asked who they are")
     if options.workers == 1:
         serve_here(options, on_ready)
-        return
-    with reserved_port(options.host, options.port) as port:
-        shared = replace(options, port=port, share_port=True, workers=1)
-        plan = WorkerPlan(
-            command=(sys.executable, "-m", "fedrank.worker"), options=shared.to_json(), count=options.workers
-        )
-        address = shared.config().address(port)
-        try:
-            asyncio.run(Workers(plan).run(lambda version: on_ready(address, version)))
-        except WorkerFailed as failure:  # the worker has said why
-            sys.exit(failure.code)
+    else:
+        _serve_in_workers(options, on_ready)
 
 
 def serve_here(
@@ -53,30 +57,95 @@ def serve_here(
 
     Raises the errors of the rooms that it puts together; nothing listens before all of them are ready.
     """
+    metrics = Metrics()
+    engine = _engine(options)
+    with ExitStack() as stack:
+        if options.workers == 1 and options.metrics_port is not None:
+            stack.enter_context(
+                metrics_of_this_process(metrics.registry, options.metrics_host, options.metrics_port)
+            )
+        inside = Inside(
+            engine=engine,
+            service=RankingService(engine, _doors(options, stack), _rules(options), metrics),
+            guard=_guard(options),
+            metrics=metrics,
+            access_log=AccessLog(options.access_log, random.random),
+            reflection=options.reflection,
+        )
+        ready: Callable[[str], None] = lambda address: on_ready(address, engine.snapshot.version)  # noqa: E731
+        run_loop(serve_until_stopped(options.config(), inside, ready, parent))
+
+
+def _serve_in_workers(options: EndpointOptions, on_ready: Callable[[str, str], None]) -> None:
+    with ExitStack() as stack:
+        port = stack.enter_context(reserved_port(options.host, options.port))
+        environment: dict[str, str] = {}
+        on_end: Callable[[int], None] = lambda pid: None  # noqa: E731
+        if options.metrics_port is not None:
+            offered = metrics_of_workers(options.metrics_host, options.metrics_port)
+            shared, environment = stack.enter_context(offered)
+            on_end = shared.worker_ended
+        shared_port = replace(options, port=port, share_port=True)
+        plan = WorkerPlan(
+            command=(sys.executable, "-m", "fedrank.worker"),
+            options=shared_port.to_json(),
+            count=options.workers,
+            environment=environment,
+            drain_seconds=options.drain_notice + options.drain_seconds + 5,
+        )
+        address = shared_port.config().address(port)
+        try:
+            asyncio.run(Workers(plan, on_end).run(lambda version: on_ready(address, version)))
+        except WorkerFailed as failure:  # the worker has said why
+            sys.exit(failure.code)
+
+
+def _engine(options: EndpointOptions) -> Engine:
     run = Path(options.run)
-    engine = Engine.load(
+    return Engine.load(
         Registry(run / "registry"),
         run / "catalogue.parquet",
-        merchant_id=options.merchant_id,
+        merchant_id=options.merchant,
         version=options.version,
+        policy=None if options.policy is None else read_policy(Path(options.policy)),
     )
-    holder = options.merchant_id or DEVICES
-    with (
-        closing(_keyring(Path(options.keys))) as keyring,
-        EventStore.open(options.store, keyring, holder, create=False) as store,
-        ThreadPoolExecutor(1) as store_thread,
-    ):
-        events = ShopperEvents(store, keyring.holder(holder).pseudonymiser)
-        doors = Doors(
-            profiles=events,
-            feedback=events,
-            store_thread=store_thread,
-            clock=time.time,
-            new_ranking_id=lambda: secrets.token_hex(16),
-        )
-        service = RankingService(engine, doors, show_scores=options.show_scores)
-        ready: Callable[[str], None] = lambda address: on_ready(address, engine.snapshot.version)  # noqa: E731
-        run_loop(serve_until_stopped(options.config(), engine, service, ready, parent))
+
+
+def _rules(options: EndpointOptions) -> ServiceRules:
+    return ServiceRules(
+        show_scores=options.show_scores,
+        merchant=options.merchant,
+        stored_profiles=options.stored_profiles,
+    )
+
+
+def _guard(options: EndpointOptions) -> Guard:
+    """Who decides on calls: by certificate, or, without TLS, one who knows nobody."""
+    quota = options.share_of_quota()
+    if options.client_ca is None:
+        return LocalGuard(quota, time.monotonic)
+    merchants = options.admit or tuple(filter(None, (options.merchant,)))
+    rules = Rules(merchants=frozenset(merchants), domain=options.trust_domain, quota=quota)
+    is_revoked: Callable[[bytes, int], bool] = nothing_revoked
+    if options.revoked is not None:
+        is_revoked = RevocationList(Path(options.revoked), Path(options.client_ca), time.monotonic)
+    return CertificateGuard(rules, is_revoked, time.time, time.monotonic)
+
+
+def _doors(options: EndpointOptions, stack: ExitStack) -> Doors:
+    """Open keyring and store for as long as `stack` lives."""
+    holder = options.merchant or DEVICES
+    keyring = stack.enter_context(closing(_keyring(Path(options.keys))))
+    store = stack.enter_context(EventStore.open(options.store, keyring, holder, create=False))
+    store_thread = stack.enter_context(ThreadPoolExecutor(1))
+    events = ShopperEvents(store, keyring.holder(holder).pseudonymiser)
+    return Doors(
+        profiles=events,
+        feedback=events,
+        store_thread=store_thread,
+        clock=time.time,
+        new_ranking_id=lambda: secrets.token_hex(16),
+    )
 
 
 def _keyring(folder: Path) -> Keyring:

@@ -82,4 +82,5 @@ def _stored(event: FeedbackEvent, pseudonym: str) -> Event:
         ranking_id=event.ranking_id or None,
         merchant_id=event.merchant_id,
         event_id=event.event_id,
+        propensity=event.propensity,
     )

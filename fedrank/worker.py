@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 
 from fedrank.exits import reporting
@@ -12,11 +11,10 @@ def main() -> None:
     """Serve until told to stop, or until the parent is gone."""
     from fedrank.endpoint import serve_here
     from fedrank.endpoint_options import EndpointOptions
+    from server.serving.logs import LogFormat, set_up_logs
 
     options = EndpointOptions.from_json(sys.stdin.readline())
-    logging.basicConfig(
-        level=options.log_level, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s"
-    )
+    set_up_logs(LogFormat(options.log_format), options.log_level)
     serve_here(options, lambda address, version: print(f"ready {version}", flush=True), sys.stdin)
 
 

@@ -61,6 +61,7 @@ def events_of(shoppers: Sequence[str], per_shopper: int, first: int = 0) -> Colu
         ranking_id=[_digest("ranking", number)[:32] for number in numbers],
         merchant_id=[HOLDER] * count,
         event_id=[None] * count,
+        propensity=[None] * count,
     )
     for position, record in enumerate(records(columns)):
         columns.item_id[position] += "x" * (RECORD_BYTES - len(record))

@@ -11,7 +11,9 @@ import typer
 from fedrank.shopper_ids import text_given
 
 if TYPE_CHECKING:
-    from client.ranking_words import HistoryEvent, Ranking
+    from client.ranking import ClientTls
+    from client.ranking_answers import Ranking
+    from client.ranking_words import HistoryEvent
 
 SurfaceName = Literal["home", "search", "detail", "cart", "new_arrivals", "promotion"]
 
@@ -22,6 +24,8 @@ SurfaceOption = Annotated[SurfaceName, typer.Option(help="Where the list appears
 Items = Annotated[int, typer.Option("--k", "-k", help="How many items at most, 1 to 200.")]
 Address = Annotated[str, typer.Option(help="HOST:PORT of the endpoint; TLS unless it is this machine.")]
 TlsCa = Annotated[Path | None, typer.Option(help="PEM file of the authority that signed its certificate.")]
+TlsCert = Annotated[Path | None, typer.Option(help="PEM file of your own certificate chain (mutual TLS).")]
+TlsKey = Annotated[Path | None, typer.Option(help="PEM file of your certificate's private key.")]
 Query = Annotated[str, typer.Option(help="Words looked for (surface search).")]
 Item = Annotated[str, typer.Option(help="Item looked at (detail) or just put in the cart (cart).")]
 History = Annotated[
@@ -31,6 +35,13 @@ History = Annotated[
         '{"item_id", "kind", "time"}.'
     ),
 ]
+Session = Annotated[
+    str | None, typer.Option(help="What was done just now, as --history; on cart, the basket.")
+]
+Segment = Annotated[int | None, typer.Option(help="Number of a segment that fits the shopper.", min=0)]
+Hide = Annotated[list[str] | None, typer.Option(help="Item never to list; repeat it.")]
+Category = Annotated[list[str] | None, typer.Option(help="Only items of this category; repeat it.")]
+Merchant = Annotated[list[str] | None, typer.Option(help="Only items of this merchant; repeat it.")]
 Timeout = Annotated[float, typer.Option(help="Seconds to wait for the answer, retries included.", min=0.001)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
@@ -41,9 +52,16 @@ def rank(
     k: Items = 10,
     address: Address = "127.0.0.1:8443",
     tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
     query: Query = "",
     item: Item = "",
     history: History = None,
+    session: Session = None,
+    segment: Segment = None,
+    hide: Hide = None,
+    category: Category = None,
+    merchant: Merchant = None,
     timeout: Timeout = 5.0,
     as_json: Json = False,
 ) -> None:
@@ -56,15 +74,20 @@ def rank(
         k=k,
         shopper=None if shopper is None else text_given(shopper, "--shopper"),
         history=None if history is None else read_history(text_given(history, "--history")),
+        session=() if session is None else read_history(text_given(session, "--session"), "--session"),
+        segment=segment,
+        hidden=hide or (),
+        categories=category or (),
+        merchants=merchant or (),
         query=text_given(query, "--query"),
         item_id=text_given(item, "--item"),
     )
-    with RankingClient(address, tls_ca=_read(tls_ca), timeout=timeout) as client:
+    with RankingClient(address, tls=_tls(tls_ca, tls_cert, tls_key), timeout=timeout) as client:
         ranking = client.rank(question)
     _print_json(ranking) if as_json else _print_table(ranking)
 
 
-def read_history(text: str) -> list[HistoryEvent]:
+def read_history(text: str, option: str = "--history") -> list[HistoryEvent]:
     """Events from `ITEM:KIND,...` or from a JSON file; raises `typer.BadParameter` saying what was expected."""
     from client.errors import InvalidEvent
     from client.ranking_words import HistoryEvent
@@ -76,16 +99,26 @@ def read_history(text: str) -> list[HistoryEvent]:
         return [HistoryEvent(item_id=item, kind=kind) for item, _, kind in pairs]
     except (OSError, ValueError, TypeError, InvalidEvent) as error:
         raise typer.BadParameter(
-            f"--history cannot be read ({error}); write ITEM:KIND,ITEM:KIND, or name a .json file with a list "
+            f"{option} cannot be read ({error}); write ITEM:KIND,ITEM:KIND, or name a .json file with a list "
             'of {"item_id", "kind", "time"}'
         ) from error
+
+
+def _tls(authority: Path | None, certificate: Path | None, key: Path | None) -> ClientTls | None:
+    from client.ranking import ClientTls
+
+    if (certificate is None) != (key is None):
+        raise typer.BadParameter("give both --tls-cert and --tls-key, or neither")
+    if authority is certificate is None:
+        return None
+    return ClientTls(authority=_read(authority), certificate=_read(certificate), key=_read(key))
 
 
 def _read(path: Path | None) -> bytes | None:
     try:
         return None if path is None else path.read_bytes()
     except OSError as error:
-        raise typer.BadParameter(f"--tls-ca {path} cannot be read: {error.strerror}") from error
+        raise typer.BadParameter(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _print_json(ranking: Ranking) -> None:

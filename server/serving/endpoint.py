@@ -1,4 +1,4 @@
-"""Opens the ranking endpoint: address and TLS, bounds, health, promotion watch, and a stop that drains."""
+"""Opens the ranking endpoint: address, the guarded door, health, promotion watch, and a stop that drains."""
 
 from __future__ import annotations
 
@@ -7,46 +7,27 @@ import contextlib
 import ipaddress
 import logging
 import signal
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from server.errors import EndpointError
+from server.serving.admission import GuardedServer
+from server.serving.credentials import TlsFiles
 from server.serving.engine import Engine
+from server.serving.guard import Guard
+from server.serving.limits import MAX_CALLS, server_options
+from server.serving.logs import AccessLog, fault, fields
+from server.serving.metrics import Metrics
+from server.serving.observation import ObservedServer
 from server.serving.service import RankingService, add_to
 
-MAX_REQUEST_BYTES = 1 << 20
-MAX_RESPONSE_BYTES = 4 << 20
-MAX_CALLS = 256
-"""Calls in progress at once; more are refused with RESOURCE_EXHAUSTED."""
-MAX_STREAMS_PER_CONNECTION = 100
-SERVER_OPTIONS = [
-    ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
-    ("grpc.max_send_message_length", MAX_RESPONSE_BYTES),
-    ("grpc.max_concurrent_streams", MAX_STREAMS_PER_CONNECTION),
-]
+LOOK_SECONDS = 1.0
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class TlsFiles:
-    """PEM files of the server's certificate chain and its private key."""
-
-    certificate: Path
-    key: Path
-
-    def credentials(self) -> grpc.ServerCredentials:
-        """Read both files; raises `EndpointError` where one cannot be read."""
-        try:
-            pair = (self.key.read_bytes(), self.certificate.read_bytes())
-        except OSError as error:
-            raise EndpointError(f"the TLS file {error.filename} cannot be read: {error.strerror}") from error
-        return grpc.ssl_server_credentials([pair])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +41,8 @@ class EndpointConfig:
     insecure_any_interface: bool = False
     drain_seconds: float = 10.0
     """How long calls in progress may take after a stop was asked for."""
+    notice_seconds: float = 0.0
+    """How long calls are still taken after that, while health says NOT_SERVING, for balancers to look elsewhere."""
     refresh_seconds: float = 5.0
     """How often the registry is asked for a newer promoted version."""
     share_port: bool = False
@@ -73,7 +56,7 @@ class EndpointConfig:
             raise EndpointError(
                 f"host is {self.host!r} and there is no TLS, so rankings would cross the network readable; "
                 "give --tls-cert and --tls-key, listen on 127.0.0.1, or pass --insecure-any-interface "
-                "where a proxy does TLS"
+                "where a proxy does TLS and knows who calls"
             )
 
     def address(self, port: int) -> str:
@@ -91,29 +74,49 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+@dataclass(frozen=True, kw_only=True)
+class Inside:
+    """What answers behind the address."""
+
+    engine: Engine
+    service: RankingService
+    guard: Guard
+    metrics: Metrics
+    access_log: AccessLog
+    reflection: bool = False
+    """Whether callers who may can ask for the protocol's description."""
+
+
 @contextlib.asynccontextmanager
-async def open_endpoint(
-    config: EndpointConfig, engine: Engine, service: RankingService
-) -> AsyncIterator[str]:
+async def open_endpoint(config: EndpointConfig, inside: Inside) -> AsyncIterator[str]:
     """Serve while the block runs, and give it the address; on leaving, refuse new calls and drain.
 
     Raises `EndpointError` where the address or a TLS file cannot be used.
     """
-    options = [*SERVER_OPTIONS, ("grpc.so_reuseport", int(config.share_port))]
+    options = server_options(share_port=config.share_port)
     server = grpc.aio.server(maximum_concurrent_rpcs=MAX_CALLS, options=options)
+    observed: Any = ObservedServer(server, (inside.metrics, inside.access_log))
+    door: Any = GuardedServer(observed, inside.guard)
     checks = health.aio.HealthServicer()  # type: ignore[attr-defined]  # the stubs lack it
-    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
-    names = ("", add_to(server, service))
+    health_pb2_grpc.add_HealthServicer_to_server(checks, door)
+    names = ("", add_to(door, inside.service))
+    if inside.reflection:
+        add_reflection(door, names[1:])
     address = _bind(server, config)
     await server.start()
     for name in names:
         await checks.set(name, health_pb2.HealthCheckResponse.SERVING)
-    watch = asyncio.create_task(_watch(engine, config.refresh_seconds))
+    watches = [
+        asyncio.create_task(_watch(inside, config.refresh_seconds)),
+        asyncio.create_task(_look(inside)),
+    ]
     try:
         yield address
     finally:
-        watch.cancel()
         await checks.enter_graceful_shutdown()
+        await asyncio.sleep(config.notice_seconds)
+        for watch in watches:
+            watch.cancel()
         await server.stop(config.drain_seconds)
 
 
@@ -126,8 +129,7 @@ def run_loop(main: Coroutine[None, None, None]) -> None:
 
 async def serve_until_stopped(
     config: EndpointConfig,
-    engine: Engine,
-    service: RankingService,
+    inside: Inside,
     on_ready: Callable[[str], None],
     parent: IO[str] | None = None,
 ) -> None:
@@ -139,11 +141,27 @@ async def serve_until_stopped(
     loop = asyncio.get_running_loop()
     if parent is not None:
         loop.add_reader(parent, stop.set)
-    async with open_endpoint(config, engine, service) as address:
+    async with open_endpoint(config, inside) as address:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         on_ready(address)
         await stop.wait()
+        if parent is not None:
+            loop.remove_reader(parent)
+
+
+def add_reflection(door: Any, names: Sequence[str]) -> None:
+    """Offer the protocol's description; raises `EndpointError` where the package for it is missing."""
+    try:
+        from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
+    except ImportError as error:
+        raise EndpointError(
+            "reflection needs the package grpcio-reflection; install fedrank[reflection], or give callers the file "
+            "proto/fedrank/ranking/v1/ranking.proto"
+        ) from error
+    offered = (*names, reflection.SERVICE_NAME)
+    servicer = reflection.aio.ReflectionServicer(offered)  # type: ignore[attr-defined]  # the stubs lack it
+    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, door)
 
 
 def _bind(server: grpc.aio.Server, config: EndpointConfig) -> str:
@@ -161,12 +179,24 @@ def _bind(server: grpc.aio.Server, config: EndpointConfig) -> str:
     return config.address(port)
 
 
-async def _watch(engine: Engine, seconds: float) -> None:
-    """Take each newly promoted version; one that cannot be loaded leaves the old one serving."""
+async def _watch(inside: Inside, seconds: float) -> None:
+    """Take each newer state; one that cannot be loaded leaves the old one serving."""
+    engine, metrics = inside.engine, inside.metrics
+    metrics.serving(engine.snapshot.version, engine.snapshot.index.recall)
     while True:
         await asyncio.sleep(seconds)
         try:
             if await asyncio.to_thread(engine.refresh):
-                _log.info("serving model version %s", engine.snapshot.version)
+                metrics.swapped(failed=False)
+                metrics.serving(engine.snapshot.version, engine.snapshot.index.recall)
+                _log.info("a newer state is served", extra=fields(model_version=engine.snapshot.version))
         except Exception as error:  # the watch outlives every fault of a new version
-            _log.error("the promoted model version cannot be served, the old one stays: %r", error)
+            metrics.swapped(failed=True)
+            _log.error("the newer state cannot be served, the old one stays", extra=fault(error))
+
+
+async def _look(inside: Inside) -> None:
+    """Bring the numbers up to date that change without a call."""
+    while True:
+        inside.metrics.look(inside.service.store_queue)
+        await asyncio.sleep(LOOK_SECONDS)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from proto.fedrank.ranking.v1 import ranking_pb2 as pb
 from server.errors import InvalidRequest, Violation
-from server.serving.catalogue import Catalogue
+from server.serving.items import ItemTable
 from server.serving.stores import FeedbackEvent
 from server.serving.wire import MAX_ID_CHARACTERS, check_length, check_range, read_kind, read_surface
 
@@ -30,9 +30,10 @@ def check_events(request: pb.RecordEventsRequest, now: int, first: int) -> None:
         raise InvalidRequest(*bad)
 
 
-def read_events(events: Sequence[pb.Event], catalogue: Catalogue) -> list[FeedbackEvent]:
+def read_events(events: Sequence[pb.Event], items: ItemTable) -> list[FeedbackEvent]:
     """Translate checked events; those whose item is not in the catalogue are left out."""
-    return [_read(event, catalogue) for event in events if event.item_id in catalogue.index]
+    rows = items.find([event.item_id for event in events]).tolist()
+    return [_read(event, items.merchant_id(row)) for event, row in zip(events, rows, strict=True) if row >= 0]
 
 
 def _check(bad: list[Violation], field: str, event: pb.Event, now: int) -> None:
@@ -45,12 +46,21 @@ def _check(bad: list[Violation], field: str, event: pb.Event, now: int) -> None:
     check_range(bad, f"{field}.timestamp", event.timestamp.seconds, 0, now + CLOCK_SKEW, unit)
     what = event.WhichOneof("what")
     if what == "impression":
-        read_surface(bad, f"{field}.impression.surface", event.impression.surface)
-        check_range(bad, f"{field}.impression.rank", event.impression.rank, 1, MAX_RANK, "(1 is the first)")
+        _check_impression(bad, f"{field}.impression", event.impression)
     elif what == "interaction":
         _check_interaction(bad, f"{field}.interaction", event.interaction)
     else:
         bad.append(Violation(field=field, problem="is neither; send an impression or an interaction"))
+
+
+def _check_impression(bad: list[Violation], field: str, impression: pb.Impression) -> None:
+    read_surface(bad, f"{field}.surface", impression.surface)
+    check_range(bad, f"{field}.rank", impression.rank, 1, MAX_RANK, "(1 is the first)")
+    if impression.HasField("propensity") and not 0 < impression.propensity <= 1:
+        problem = (
+            f"is {impression.propensity:g}; send the propensity of the ranked item, above 0 and at most 1"
+        )
+        bad.append(Violation(field=f"{field}.propensity", problem=problem))
 
 
 def _check_interaction(bad: list[Violation], field: str, interaction: pb.Interaction) -> None:
@@ -59,7 +69,7 @@ def _check_interaction(bad: list[Violation], field: str, interaction: pb.Interac
     check_range(bad, f"{field}.price", interaction.price, 0, MAX_AMOUNT, "of the shop's currency")
 
 
-def _read(event: pb.Event, catalogue: Catalogue) -> FeedbackEvent:
+def _read(event: pb.Event, merchant_id: str) -> FeedbackEvent:
     impression = event.impression if event.WhichOneof("what") == "impression" else None
     interaction = event.interaction
     return FeedbackEvent(
@@ -67,11 +77,16 @@ def _read(event: pb.Event, catalogue: Catalogue) -> FeedbackEvent:
         ranking_id=event.ranking_id,
         shopper=event.shopper,
         item_id=event.item_id,
-        merchant_id=catalogue.merchant_ids[catalogue.index[event.item_id]],
+        merchant_id=merchant_id,
         timestamp=event.timestamp.seconds,
         kind=None if impression else read_kind([], "kind", interaction.kind),
         quantity=interaction.quantity if interaction.HasField("quantity") else None,
         price=interaction.price if interaction.HasField("price") else None,
         surface=read_surface([], "surface", impression.surface) if impression else None,
         rank=impression.rank if impression else None,
+        propensity=_propensity(impression),
     )
+
+
+def _propensity(impression: pb.Impression | None) -> float | None:
+    return impression.propensity if impression and impression.HasField("propensity") else None

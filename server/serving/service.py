@@ -1,4 +1,8 @@
-"""The gRPC service: checks a call, asks the stores, ranks or records, and answers."""
+"""The gRPC service: asks the stores, ranks what waits together, records, and answers in bytes.
+
+`open_endpoint` puts the guard before every method, so that what comes here is admitted and has a deadline; errors
+that are raised here become the status of the call there.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +17,27 @@ from typing import Any
 import grpc
 
 from proto.fedrank.ranking.v1 import ranking_pb2 as pb
-from proto.fedrank.ranking.v1 import ranking_pb2_grpc
-from server.errors import ProfileUnavailable
-from server.serving.engine import Engine, rank
+from server.errors import ProfileUnavailable, StoredProfilesOff
+from server.serving.admission import CALLER
+from server.serving.answer import write_ranking
+from server.serving.batches import Batches
+from server.serving.engine import Engine
 from server.serving.feedback import check_events, read_events
-from server.serving.query import PastEvent
-from server.serving.status import answering
+from server.serving.guard import Caller
+from server.serving.logs import fault
+from server.serving.metrics import Metrics
+from server.serving.observation import OBSERVATION, Observation
+from server.serving.query import Basis, PastEvent, RankQuery
+from server.serving.ranking import Ranking
 from server.serving.stores import FeedbackSink, ProfileSource
-from server.serving.wire import read_query, write_ranking
+from server.serving.wire import read_query
 
+NAME = pb.DESCRIPTOR.services_by_name["RankingService"].full_name
 PROFILE_UNAVAILABLE = "stored events cannot be read now: the list is the one for an unknown shopper"
+STORED_PROFILES_OFF = (
+    "this endpoint keeps no shopper's events; send `history`, `session` or `user_embedding` instead of `shopper`, "
+    "ask the merchant's own endpoint, or for a simulation start this one with `fedrank serve --stored-profiles`"
+)
 
 _log = logging.getLogger(__name__)
 
@@ -40,67 +55,129 @@ class Doors:
     new_ranking_id: Callable[[], str]
 
 
-class RankingService(ranking_pb2_grpc.RankingServiceServicer):
+@dataclass(frozen=True, kw_only=True)
+class ServiceRules:
+    """What this endpoint gives and keeps.
+
+    Attributes:
+        show_scores: whether scores leave.
+        merchant: whose endpoint it is: callers of this merchant may name its shoppers, whose events it keeps.
+        stored_profiles: everybody admitted may, as a simulation of all shoppers' devices needs.
+    """
+
+    show_scores: bool = False
+    merchant: str | None = None
+    stored_profiles: bool = False
+
+    def check_shoppers(self, caller: Caller) -> None:
+        """Raise `StoredProfilesOff` unless `caller` may name shoppers here."""
+        own = self.merchant is not None and caller.merchant in (None, self.merchant)
+        if not (own or self.stored_profiles):
+            raise StoredProfilesOff(STORED_PROFILES_OFF)
+
+
+class RankingService:
     """`fedrank.ranking.v1.RankingService` over an engine; `ranking.proto` is its reference."""
 
-    def __init__(self, engine: Engine, doors: Doors, *, show_scores: bool = False) -> None:
-        """Answer from `engine`; scores leave only where `show_scores` is set."""
+    def __init__(self, engine: Engine, doors: Doors, rules: ServiceRules, metrics: Metrics) -> None:
+        """Answer from `engine` by `rules`, and count in `metrics`."""
         self._engine = engine
         self._doors = doors
-        self._show_scores = show_scores
+        self._rules = rules
+        self._metrics = metrics
+        self._batches: Batches[RankQuery, tuple[Ranking, int]] = Batches(self._answer)
+        self.store_queue = 0
 
-    async def Rank(self, request: pb.RankRequest, context: Any) -> pb.RankResponse:
-        """Answer with one ranking."""
-        async with answering(context):
-            query = read_query(request, self._now())
-            notices: tuple[str, ...] = ()
-            if request.WhichOneof("profile") == "shopper":
-                events, notices = await self._stored(request.shopper)
-                query = replace(query, history=events, stored=True)
-            ranking = rank(self._engine.snapshot, query)
-            ranking = replace(ranking, notices=(*notices, *ranking.notices))
-            ranking_id = self._ranking_id(request.request_id, ranking.model_version)
-            return write_ranking(ranking, ranking_id, show_scores=self._show_scores)
+    async def rank(self, request: pb.RankRequest, context: Any) -> bytes:
+        """Answer with the bytes of one `RankResponse`."""
+        call = _observed()
+        if not request.request_id:
+            request.request_id = self._doors.new_ranking_id()
+        query = read_query(request, self._now())
+        call.surface = query.surface.value
+        notices: tuple[str, ...] = ()
+        if request.WhichOneof("profile") == "shopper":
+            self._rules.check_shoppers(CALLER.get())
+            events, notices = await self._stored(request.shopper)
+            query = replace(query, history=events, stored=True)
+        ranking, call.batch = await self._batches.ask(query)
+        call.items, call.model_version = len(ranking.items), ranking.model_version
+        call.cold_start = ranking.basis is Basis.COLD_START
+        ranking_id = _ranking_id(request.request_id, ranking.model_version)
+        return write_ranking(ranking, ranking_id, show_scores=self._rules.show_scores, notices=notices)
 
-    async def RecordEvents(
-        self, request_iterator: AsyncIterator[pb.RecordEventsRequest], context: Any
+    async def record_events(
+        self, requests: AsyncIterator[pb.RecordEventsRequest], context: Any
     ) -> pb.RecordEventsResponse:
         """Store a stream of events, one message at a time: a slow store slows the caller."""
-        async with answering(context):
-            answer = pb.RecordEventsResponse()
-            received = 0
-            async for request in request_iterator:
-                check_events(request, self._now(), received)
-                received += len(request.events)
-                known = read_events(request.events, self._engine.snapshot.catalogue)
-                stored = await self._in_store_thread(self._doors.feedback.record, known) if known else 0
-                answer.acknowledged += len(known)
-                answer.duplicates += len(known) - stored
-                answer.unknown_items += len(request.events) - len(known)
-            return answer
+        _observed()
+        self._rules.check_shoppers(CALLER.get())
+        answer = pb.RecordEventsResponse()
+        received = 0
+        async for request in requests:
+            check_events(request, self._now(), received)
+            received += len(request.events)
+            known = read_events(request.events, self._engine.snapshot.items)
+            stored = await self._in_store_thread(self._doors.feedback.record, known) if known else 0
+            unknown = len(request.events) - len(known)
+            self._metrics.recorded(stored, len(known) - stored, unknown)
+            answer.acknowledged += len(known)
+            answer.duplicates += len(known) - stored
+            answer.unknown_items += unknown
+        return answer
+
+    def _answer(self, queries: Sequence[RankQuery]) -> list[tuple[Ranking, int] | Exception]:
+        """Answer together; where one question is at fault, each alone, so that it takes no other with it."""
+        try:
+            rankings = self._engine.rank(queries)
+        except Exception as error:
+            if len(queries) == 1:
+                return [error]
+            return [answer for query in queries for answer in self._answer([query])]
+        self._metrics.batch(len(rankings), sum(ranking.candidates for ranking in rankings))
+        return [(ranking, len(rankings)) for ranking in rankings]
 
     async def _stored(self, shopper: str) -> tuple[Sequence[PastEvent] | None, tuple[str, ...]]:
         try:
             return await self._in_store_thread(self._doors.profiles.history, shopper), ()
         except ProfileUnavailable as error:
-            _log.error("stored events cannot be read: %s", error)
+            _log.error("stored events cannot be read", extra=fault(error))
             return None, (PROFILE_UNAVAILABLE,)
 
     async def _in_store_thread(self, call: Callable[[Any], Any], argument: Any) -> Any:
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._doors.store_thread, call, argument)
+        self.store_queue += 1
+        try:
+            return await loop.run_in_executor(self._doors.store_thread, call, argument)
+        finally:
+            self.store_queue -= 1
 
     def _now(self) -> int:
         return int(self._doors.clock())
 
-    def _ranking_id(self, request_id: str, version: str) -> str:
-        """Fresh, or the same for the same request and model version: a retry joins one ranking."""
-        if not request_id:
-            return self._doors.new_ranking_id()
-        return hashlib.sha256(f"fedrank ranking\0{version}\0{request_id}".encode()).hexdigest()[:32]
+
+def add_to(server: Any, service: RankingService) -> str:
+    """Register the service with a server that takes handlers by name; returns its full name.
+
+    The generated function is not used, because it would build an answer anew that is encoded already.
+    """
+    rank = grpc.unary_unary_rpc_method_handler(service.rank, pb.RankRequest.FromString, None)
+    record = grpc.stream_unary_rpc_method_handler(
+        service.record_events,
+        pb.RecordEventsRequest.FromString,
+        pb.RecordEventsResponse.SerializeToString,
+    )
+    server.add_registered_method_handlers(NAME, {"Rank": rank, "RecordEvents": record})
+    return NAME
 
 
-def add_to(server: grpc.aio.Server, service: RankingService) -> str:
-    """Register the service; returns its full name."""
-    ranking_pb2_grpc.add_RankingServiceServicer_to_server(service, server)  # type: ignore[no-untyped-call]
-    return pb.DESCRIPTOR.services_by_name["RankingService"].full_name
+def _observed() -> Observation:
+    """The running call, with its caller's name."""
+    call, caller = OBSERVATION.get(), CALLER.get()
+    call.merchant, call.role = caller.merchant or "", caller.role or ""
+    return call
+
+
+def _ranking_id(request_id: str, version: str) -> str:
+    """The same for the same request and model version: a retry joins one ranking."""
+    return hashlib.sha256(f"fedrank ranking\0{version}\0{request_id}".encode()).hexdigest()[:32]

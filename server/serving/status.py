@@ -18,6 +18,8 @@ from server.errors import (
     InvalidRequest,
     QuotaExceeded,
     ServerError,
+    SilentStream,
+    StoredProfilesOff,
     StoreFull,
     Unauthenticated,
     UnknownItem,
@@ -26,6 +28,8 @@ from server.errors import (
 )
 from server.serving.authorisation import RANK
 from server.serving.limits import check_deadline
+from server.serving.logs import fields
+from server.serving.observation import note_refusal
 
 DOMAIN = "fedrank"
 MAX_VIOLATIONS = 10
@@ -38,8 +42,10 @@ _CODES: dict[type[ServerError], int] = {
     InvalidRequest: code_pb2.INVALID_ARGUMENT,
     UnknownItem: code_pb2.NOT_FOUND,
     WrongModelVersion: code_pb2.FAILED_PRECONDITION,
+    StoredProfilesOff: code_pb2.FAILED_PRECONDITION,
     Unauthenticated: code_pb2.UNAUTHENTICATED,
     Forbidden: code_pb2.PERMISSION_DENIED,
+    SilentStream: code_pb2.DEADLINE_EXCEEDED,
     QuotaExceeded: code_pb2.RESOURCE_EXHAUSTED,
     StoreFull: code_pb2.RESOURCE_EXHAUSTED,
     FeedbackUnavailable: code_pb2.UNAVAILABLE,
@@ -97,9 +103,10 @@ async def refuse(context: grpc.aio.ServicerContext[Any, Any], error: Exception) 
     """
     if isinstance(error, grpc.aio.AbortError):
         raise error
+    note_refusal(error)
     if isinstance(error, ServerError):
         await _end(context, status_of(error))
-    _log.error("unforeseen %s at %s", type(error).__name__, _place(error))
+    _log.error("a call failed unforeseen", extra=fields(error=type(error).__name__, place=_place(error)))
     await _end(context, internal_error())
 
 

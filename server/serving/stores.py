@@ -13,8 +13,8 @@ from server.serving.query import PastEvent, Surface
 class FeedbackEvent:
     """An impression or an interaction, validated; `timestamp` in Unix seconds.
 
-    An impression has `surface` and `rank` and no `kind`; an interaction has a `kind` of
-    `model.features.KINDS`.
+    An impression has `surface` and `rank`, perhaps a `propensity`, and no `kind`; an interaction has a `kind`
+    of `model.features.KINDS`.
     """
 
     event_id: str
@@ -28,6 +28,7 @@ class FeedbackEvent:
     price: float | None = None
     surface: Surface | None = None
     rank: int | None = None
+    propensity: float | None = None
 
 
 class ProfileSource(Protocol):

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from server.errors import EndpointError
+from server.serving.logs import fields
 
 _log = logging.getLogger(__name__)
 
@@ -130,7 +131,9 @@ class Workers:
             self._on_end(process.pid)
             self.restarts += 1
             pause = self._plan.pause(pause, time.monotonic() - began)
-            _log.error("worker %d ended with status %d and is started again in %.1f s", number, code, pause)
+            _log.error(
+                "a worker ended and is started again", extra=fields(worker=number, code=code, seconds=pause)
+            )
             await asyncio.sleep(pause)
             await self._spawn(number)
 

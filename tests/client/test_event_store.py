@@ -71,6 +71,7 @@ def test_a_history_comes_back_oldest_first_and_whole(store: EventStore) -> None:
         ranking_id="rank-1",
         merchant_id="shop-1",
         event_id="e-1",
+        propensity=0.125,
     )
     assert store.append([_view(_ANNA, "late", 90), full, _view(_BERTA, "other", 1)]) == 3
     assert store.append([_view(_ANNA, "same-second", 50)]) == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
@@ -15,13 +16,17 @@ import numpy as np
 import polars as pl
 import pytest
 
+from fedrank.endpoint_options import OPEN
 from model.content import CONTENT_FEATURES
 from model.schema import Schema, Weights
 from server.registry import Registry
-from server.serving.endpoint import EndpointConfig, open_endpoint
+from server.serving.endpoint import EndpointConfig, Inside, open_endpoint
 from server.serving.engine import Engine
+from server.serving.guard import Guard, LocalGuard
+from server.serving.logs import AccessLog
+from server.serving.metrics import Metrics
 from server.serving.query import PastEvent
-from server.serving.service import Doors, RankingService
+from server.serving.service import Doors, RankingService, ServiceRules
 from server.serving.stores import FeedbackEvent
 
 ITEMS = 60
@@ -139,11 +144,25 @@ Open = Callable[..., AbstractContextManager[str]]
 
 
 @pytest.fixture
-def open_endpoint_in_thread(engine: Engine, store: MemoryStore) -> Open:
+def metrics() -> Metrics:
+    """The numbers of the endpoint under test."""
+    return Metrics()
+
+
+@pytest.fixture
+def open_endpoint_in_thread(engine: Engine, store: MemoryStore, metrics: Metrics) -> Open:
     """Serve the engine over a real port from a thread of its own; the block gets the address."""
 
     @contextmanager
-    def running(*, show_scores: bool = False, clock: float = 1_700_000_000, **settings: Any) -> Iterator[str]:
+    def running(
+        *,
+        clock: float = 1_700_000_000,
+        guard: Guard | None = None,
+        rules: ServiceRules | None = None,
+        reflection: bool = False,
+        access_log: float = 0.0,
+        **settings: Any,
+    ) -> Iterator[str]:
         with ThreadPoolExecutor(1) as stores, ThreadPoolExecutor(1) as serving:
             numbers = itertools.count()
             doors = Doors(
@@ -153,10 +172,18 @@ def open_endpoint_in_thread(engine: Engine, store: MemoryStore) -> Open:
                 clock=lambda: clock,
                 new_ranking_id=lambda: f"ranking-{next(numbers)}",
             )
-            service = RankingService(engine, doors, show_scores=show_scores)
+            rules = rules or ServiceRules(stored_profiles=True)
+            inside = Inside(
+                engine=engine,
+                service=RankingService(engine, doors, rules, metrics),
+                guard=guard or LocalGuard(OPEN, time.monotonic),
+                metrics=metrics,
+                access_log=AccessLog(access_log, lambda: 0.5),
+                reflection=reflection,
+            )
             config = EndpointConfig(port=0, **settings)
             ready: Future[tuple[str, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
-            done = serving.submit(lambda: asyncio.run(_serve(config, engine, service, ready)))
+            done = serving.submit(lambda: asyncio.run(_serve(config, inside, ready)))
             done.add_done_callback(lambda ended: _pass_on(ended, ready))
             address, loop, stop = ready.result(20)
             try:
@@ -168,9 +195,9 @@ def open_endpoint_in_thread(engine: Engine, store: MemoryStore) -> Open:
     return running
 
 
-async def _serve(config: EndpointConfig, engine: Engine, service: RankingService, ready: Future[Any]) -> None:
+async def _serve(config: EndpointConfig, inside: Inside, ready: Future[Any]) -> None:
     stop = asyncio.Event()
-    async with open_endpoint(config, engine, service) as address:
+    async with open_endpoint(config, inside) as address:
         ready.set_result((address, asyncio.get_running_loop(), stop))
         await stop.wait()
 

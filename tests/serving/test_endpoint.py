@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
-import ipaddress
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,18 +10,19 @@ from typing import Any
 
 import grpc
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from certificates_world import Pki, make_pki
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from guarded_server import guard_for
 
-from client.ranking import EndpointUnreachable, RankingClient, Retries
+from client.ranking import ClientTls, EndpointUnreachable, RankingClient, RequestRefused, Retries
 from client.ranking_words import Interaction, Question, Surface
 from model.schema import Weights
 from server.errors import EndpointError
 from server.registry import Registry
-from server.serving.endpoint import EndpointConfig, TlsFiles, is_loopback
+from server.serving.credentials import TlsFiles
+from server.serving.endpoint import EndpointConfig, is_loopback
+from server.serving.guard import CertificateGuard
+from server.serving.identity import Role
 
 HOME = Question(surface=Surface.HOME)
 SERVICE = "fedrank.ranking.v1.RankingService"
@@ -39,30 +38,32 @@ def eventually(condition: Any, seconds: float = 20) -> None:
 
 
 @pytest.fixture(scope="module")
-def tls(tmp_path_factory: pytest.TempPathFactory) -> TlsFiles:
-    """A self-signed certificate for 127.0.0.1, which is its own authority."""
-    folder = tmp_path_factory.mktemp("tls")
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "fedrank test")])
-    now = datetime.datetime.now(datetime.UTC)
-    loopback = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([loopback]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    files = TlsFiles(certificate=folder / "server.pem", key=folder / "server.key")
-    files.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    pem, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    files.key.write_bytes(key.private_bytes(serialization.Encoding.PEM, pem, plain))
-    return files
+def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
+    """An authority."""
+    return make_pki(tmp_path_factory.mktemp("pki"))
+
+
+@pytest.fixture
+def tls(pki: Pki, tmp_path: Path) -> TlsFiles:
+    """An endpoint's pair for 127.0.0.1, in files."""
+    pair = pki.server("127.0.0.1")
+    files = {"server.pem": pair.certificate, "server.key": pair.key, "ca.pem": pki.ca}
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    certificate, key, authorities = (tmp_path / name for name in files)
+    return TlsFiles(certificate=certificate, key=key, client_authorities=authorities)
+
+
+@pytest.fixture
+def guard() -> CertificateGuard:
+    """Admits callers of one merchant."""
+    return guard_for()
+
+
+def client_tls(pki: Pki) -> ClientTls:
+    """What a storefront of the merchant has."""
+    pair = pki.role(Role.STOREFRONT)
+    return ClientTls(authority=pki.ca, certificate=pair.certificate, key=pair.key)
 
 
 @pytest.fixture
@@ -72,26 +73,41 @@ def health(address: str) -> Iterator[Any]:
         yield health_pb2_grpc.HealthStub(channel)
 
 
-def test_over_tls_a_client_with_the_authority_is_served_and_others_are_not(
-    open_endpoint_in_thread: Any, tls: TlsFiles
+def test_over_mutual_tls_a_known_caller_is_served_and_others_are_not(
+    open_endpoint_in_thread: Any, tls: TlsFiles, guard: CertificateGuard, pki: Pki
 ) -> None:
-    """The system's authorities do not know the certificate, and a plain connection is no connection."""
-    with open_endpoint_in_thread(tls=tls) as address:
-        with RankingClient(address, tls_ca=tls.certificate.read_bytes()) as client:
+    """A plain connection, one without a certificate, and one to a name that the certificate lacks are none."""
+    with open_endpoint_in_thread(tls=tls, guard=guard) as address:
+        with RankingClient(address, tls=client_tls(pki)) as client:
             assert len(client.rank(HOME).items) == 10
-        with RankingClient(address, retries=ONCE) as client, pytest.raises(EndpointUnreachable):
-            client.rank(HOME)
+        strangers = ((address, None), (address, ClientTls(authority=pki.ca)))
         by_name = address.replace("127.0.0.1", "localhost")
-        with RankingClient(by_name, tls_ca=tls.certificate.read_bytes(), retries=ONCE) as client:  # noqa: SIM117
-            with pytest.raises(EndpointUnreachable):
+        for wanted, shown in (*strangers, (by_name, client_tls(pki))):
+            with RankingClient(wanted, tls=shown, retries=ONCE) as client, pytest.raises(EndpointUnreachable):
                 client.rank(HOME)
 
 
-def test_a_tls_endpoint_may_listen_everywhere(open_endpoint_in_thread: Any, tls: TlsFiles) -> None:
+def test_a_caller_of_a_role_that_may_not_is_refused_in_words(
+    open_endpoint_in_thread: Any, tls: TlsFiles, guard: CertificateGuard, pki: Pki
+) -> None:
+    """It is a refusal that no retry changes, and the words of it say where to look."""
+    pair = pki.role(Role.RECORDER)
+    shown = ClientTls(authority=pki.ca, certificate=pair.certificate, key=pair.key)
+    with (
+        open_endpoint_in_thread(tls=tls, guard=guard) as address,
+        RankingClient(address, tls=shown) as client,
+    ):  # noqa: SIM117
+        with pytest.raises(RequestRefused, match=r"role recorder may not .* docs/serving-security\.md"):
+            client.rank(HOME)
+
+
+def test_a_tls_endpoint_may_listen_everywhere(
+    open_endpoint_in_thread: Any, tls: TlsFiles, guard: CertificateGuard, pki: Pki
+) -> None:
     """With a certificate the refusal of other interfaces falls away."""
-    with open_endpoint_in_thread(tls=tls, host="0.0.0.0") as address:
+    with open_endpoint_in_thread(tls=tls, guard=guard, host="0.0.0.0") as address:
         port = address.rpartition(":")[2]
-        with RankingClient(f"127.0.0.1:{port}", tls_ca=tls.certificate.read_bytes()) as client:
+        with RankingClient(f"127.0.0.1:{port}", tls=client_tls(pki)) as client:
             assert len(client.rank(HOME).items) == 10
 
 
@@ -119,13 +135,6 @@ def test_a_taken_port_is_an_error_with_the_next_step(open_endpoint_in_thread: An
     config = EndpointConfig(port=int(address.rpartition(":")[2]))
     with pytest.raises(EndpointError, match="use --port 0"):
         endpoint._bind(grpc.aio.server(options=[("grpc.so_reuseport", 0)]), config)
-
-
-def test_a_missing_or_foreign_key_file_is_an_error_by_name(tls: TlsFiles, tmp_path: Path) -> None:
-    """The path is named, never the content."""
-    missing = TlsFiles(certificate=tls.certificate, key=tmp_path / "missing.key")
-    with pytest.raises(EndpointError, match=r"missing\.key cannot be read: No such file"):
-        missing.credentials()
 
 
 def test_health_tells_that_the_service_is_serving(health: Any) -> None:

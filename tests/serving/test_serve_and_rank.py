@@ -46,6 +46,8 @@ app.command()(serve)
 app.command()(rank)
 app()
 """
+SIMULATION = ("--stored-profiles",)
+"""What the endpoint of all shoppers' devices is started with."""
 SHOPPER = "canary-shopper-4711"
 NOW = 1_700_000_000
 
@@ -94,7 +96,7 @@ def allow_profile(run: Path, holder: str, *, granted: bool = True) -> None:
 def serving(run: Path, *arguments: str) -> Iterator[tuple[str, str]]:
     """Run `fedrank serve` on a free port; gives address and model version, then stops it and checks a clean end."""
     process = subprocess.Popen(
-        command("serve", "--run", str(run), "--port", "0", *arguments),
+        command("serve", "--run", str(run), "--port", "0", *(arguments or SIMULATION)),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -192,7 +194,9 @@ def test_a_merchants_endpoint_uses_only_its_own_catalogue_and_shoppers(stocked: 
         (["--host", "0.0.0.0"], "give --tls-cert and --tls-key"),
         (["--merchant", "nobody"], "merchant 'nobody' has no item"),
         (["--version", "0" * 16], "no model version '0000000000000000'"),
-        (["--tls-cert", "x.pem"], "give both --tls-cert and --tls-key"),
+        (["--tls-cert", "x.pem"], "give --tls-cert, --tls-key and --client-ca together"),
+        (["--policy", "missing.toml"], "the policy missing.toml cannot be read"),
+        (["--metrics-port", "1", "--metrics-host", "192.0.2.1"], "give another --metrics-port"),
     ],
 )
 def test_an_endpoint_that_cannot_be_opened_says_why_and_never_says_ready(
@@ -246,7 +250,13 @@ def test_a_store_and_keys_elsewhere_are_served_when_they_are_named(stocked: Path
     elsewhere.mkdir()
     for name in ("store", "keys"):
         (stocked / name).rename(elsewhere / name)
-    named = ("--store", f"sqlite:///{elsewhere / 'store' / 'events.db'}", "--keys", str(elsewhere / "keys"))
+    named = (
+        "--store",
+        f"sqlite:///{elsewhere / 'store' / 'events.db'}",
+        "--keys",
+        str(elsewhere / "keys"),
+        *SIMULATION,
+    )
     with serving(stocked, *named) as (address, _), RankingClient(address, timeout=30) as client:
         assert client.rank(Question(surface=Surface.HOME, shopper=SHOPPER)).profile_source == "stored"
     assert not (stocked / "keys").exists()

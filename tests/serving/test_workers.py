@@ -97,7 +97,8 @@ def test_two_workers_share_a_port_and_a_killed_one_is_replaced(stocked: Path) ->
         process.send_signal(signal.SIGTERM)
         out, errors = process.communicate(timeout=30)
         assert (process.returncode, out) == (0, "")
-        assert "ended with status -9 and is started again" in errors
+        assert "a worker ended and is started again worker=" in errors
+        assert "code=-9" in errors
         assert not any(running(pid) for pid in last)
 
 
