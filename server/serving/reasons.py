@@ -27,7 +27,7 @@ Ints = npt.NDArray[np.int64]
 MAX_CAUSES = 50
 """The newest distinct items of a history that are tried as causes; it bounds the work of one call."""
 LEAST_DROP = 1e-5
-"""A cause must move the score by more than rounding does."""
+"""A cause must move the score by more than rounding does: this share of the largest score, or of 1."""
 
 _LONGEST_NAME = 80
 _PHRASES = {
@@ -59,7 +59,7 @@ def explain(
     """One reason per item of the list."""
     if not len(chosen.items):
         return ()
-    reasons = _personal(snapshot, query, profile, parts, chosen.items)
+    reasons = _personal(snapshot, query, profile, parts, chosen)
     if query.surface is Surface.SEARCH:
         reasons = _found(snapshot, parts, chosen.items, reasons)
     elif query.surface is Surface.NEW_ARRIVALS:
@@ -75,13 +75,14 @@ def explain(
 
 
 def _personal(
-    snapshot: Snapshot, query: RankQuery, profile: Profile, parts: Parts, items: Ints
+    snapshot: Snapshot, query: RankQuery, profile: Profile, parts: Parts, chosen: Chosen
 ) -> list[Reason]:
     """The strongest cause of each item, and for items without one what else speaks for them."""
-    causes = _tried(profile)
+    items, causes = chosen.items, _tried(profile)
     found: list[Reason | None] = [None] * len(items)
     if len(causes):
-        found = _because(snapshot, profile, parts, causes, items)
+        least = LEAST_DROP * max(1.0, float(np.abs(chosen.scores).max()))
+        found = _because(snapshot, profile, parts, causes, items, least)
     if None not in found:
         return [reason for reason in found if reason is not None]
     general = _general(snapshot, query, profile, parts, items)
@@ -96,16 +97,16 @@ def _tried(profile: Profile) -> Ints:
 
 
 def _because(
-    snapshot: Snapshot, profile: Profile, parts: Parts, causes: Ints, items: Ints
+    snapshot: Snapshot, profile: Profile, parts: Parts, causes: Ints, items: Ints, least: float
 ) -> list[Reason | None]:
-    """For each item the cause without which it would lose most, if it would lose; no item is a cause of itself."""
+    """For each item the cause without which it loses most, if more than `least`; no item is a cause of itself."""
     lost = drops(snapshot, profile.reading, parts, causes, items)
     total = lost.taste + lost.together
     total[causes[:, None] == items] = -np.inf
     strongest = total.argmax(axis=0)
     rows = np.arange(len(items))
     together = lost.together[strongest, rows] > lost.taste[strongest, rows]
-    holds = total[strongest, rows] > LEAST_DROP
+    holds = total[strongest, rows] > least
 
     @cache
     def reason(row: int, goes_with: bool) -> Reason:

@@ -77,43 +77,25 @@ def _lost(codes: Ints, counts: Floats, removed: Bools, dots: Floats, table: Floa
     present = np.flatnonzero(codes)
     if len(present) < len(codes):
         codes, counts, removed, dots = codes[present], counts[present], removed[:, present], dots[present]
+    left = np.where(removed, np.float32(0.0), counts)
     events = removed.sum(axis=1)
-    lost = np.asarray(_lost_by_event(codes, counts, dots, table)[removed.argmax(axis=1)], dtype=np.float32)
-    lost[events == 0] = 0.0
+    place = np.where(events > 0, removed.argmax(axis=1), len(codes))
+    first = _FIRST[: np.searchsorted(_FIRST, len(codes))]
+    moved = counts[first] * (table[codes[first] - _AGES] / table[codes[first]])
+    left[:, first] = np.where(place[:, None] < first, moved, left[:, first])
     several = np.flatnonzero(events > 1)
     if len(several):
-        lost[several] = _lost_by_events(codes, counts, removed[several], dots, table)
-    return lost
+        left[several] = _counts_without(codes, counts, removed[several], table)
+    return _pooled(counts[None], dots) - _pooled(left, dots)
 
 
-def _lost_by_event(codes: Ints, counts: Floats, dots: Floats, table: Floats) -> npt.NDArray[np.float64]:
-    """(e, k) what a reading loses without each single event.
-
-    The event's own terms leave the sums of a d and of a, and of the older events those that stand first in a bucket
-    move up by one. In double precision: a sum less most of itself is left.
-    """
-    first = _FIRST[: np.searchsorted(_FIRST, len(codes))]
-    terms = np.empty((len(codes), dots.shape[1] + 1))
-    terms[:, :-1], terms[:, -1] = dots, 1.0
-    moves = (counts[first] * (table[codes[first] - _AGES] / table[codes[first]] - 1.0))[:, None] * terms[
-        first
-    ]
-    terms *= counts[:, None]
-    whole = terms.sum(axis=0)
-    older = np.zeros((len(first) + 1, terms.shape[1]))
-    older[:-1] = moves[::-1].cumsum(axis=0)[::-1]
-    left = whole - terms + older[_BUCKET[: len(codes)]]
-    roots = np.sqrt(np.maximum(left[:, -1:], _TINY))
-    return np.asarray(whole[:-1] / np.sqrt(max(whole[-1], _TINY)) - left[:, :-1] / roots)
-
-
-def _lost_by_events(codes: Ints, counts: Floats, removed: Bools, dots: Floats, table: Floats) -> Floats:
-    """(c, k) what a reading loses without several events of each cause: every count as it is afterwards."""
+def _counts_without(codes: Ints, counts: Floats, removed: Bools, table: Floats) -> Floats:
+    """(c, e) what events count without several of them: every older one may move up by more than one place."""
     moved = _moved(codes, removed)
     changed = np.nonzero(moved != codes)
     left = np.repeat(counts[None], len(removed), axis=0)
     left[changed] *= table[moved[changed]] / table[codes[changed[1]]]
-    return _pooled(counts[None], dots) - _pooled(left, dots)
+    return left
 
 
 def _pooled(counts: Floats, dots: Floats) -> Floats:
