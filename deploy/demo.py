@@ -27,7 +27,9 @@ def main() -> None:
     fedrank("simulate", "--curve", "1", "--out", str(run))
     say("The ranking endpoint, in a process of its own")
     endpoint = subprocess.Popen(
-        [FEDRANK, "serve", "--run", run, "--port", "0"], stdout=subprocess.PIPE, text=True
+        [FEDRANK, "serve", "--run", run, "--port", "0", "--stored-profiles"],
+        stdout=subprocess.PIPE,
+        text=True,
     )
     try:
         address = ready_address(endpoint)

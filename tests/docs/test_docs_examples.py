@@ -127,7 +127,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     weights = {**schema.zeros(), "gain": np.ones(DIM, np.float32), "item_id": drawn.astype(np.float32)}
     registry = Registry(folder / "registry")
     registry.promote(registry.add(weights, {"clock": "seconds"}).version)
-    command = ["fedrank", "serve", "--run", str(folder), "--port", "0"]
+    command = ["fedrank", "serve", "--run", str(folder), "--port", "0", "--stored-profiles"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment()) as process:
         assert process.stdout is not None
         yield process.stdout.readline().split()[1]

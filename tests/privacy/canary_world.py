@@ -139,7 +139,7 @@ class Shop:
             (self.outputs / f"{name}.out").open("w") as output,
             (self.outputs / f"{name}.err").open("w") as error,
         ):
-            words = ("serve", "--run", str(self.run_folder), "--port", "0", *words)
+            words = ("serve", "--run", str(self.run_folder), "--port", "0", "--stored-profiles", *words)
             process = subprocess.Popen(
                 self.command(name, words),
                 stdout=subprocess.PIPE,

@@ -96,9 +96,9 @@ def test_a_caller_of_a_role_that_may_not_is_refused_in_words(
     with (
         open_endpoint_in_thread(tls=tls, guard=guard) as address,
         RankingClient(address, tls=shown) as client,
-    ):  # noqa: SIM117
-        with pytest.raises(RequestRefused, match=r"role recorder may not .* docs/serving-security\.md"):
-            client.rank(HOME)
+        pytest.raises(RequestRefused, match=r"role recorder may not .* docs/serving-security\.md"),
+    ):
+        client.rank(HOME)
 
 
 def test_a_tls_endpoint_may_listen_everywhere(
