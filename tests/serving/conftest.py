@@ -16,9 +16,11 @@ import numpy as np
 import polars as pl
 import pytest
 
+from client.store import EventStore
 from fedrank.endpoint_options import OPEN
 from model.content import CONTENT_FEATURES
 from model.schema import Schema, Weights
+from privacy.keyring import Keyring
 from server.registry import Registry
 from server.serving.endpoint import EndpointConfig, Inside, open_endpoint
 from server.serving.engine import Engine
@@ -84,6 +86,14 @@ def run_folder(tmp_path: Path, catalogue: pl.DataFrame, weights: Weights) -> Pat
     registry = Registry(tmp_path / "registry")
     registry.promote(registry.add(weights, {"schema": {"items": ITEMS, "dim": DIM}}).version)
     return tmp_path
+
+
+@pytest.fixture
+def stocked(run_folder: Path) -> Path:
+    """The run folder with an empty store of the devices and a keyring."""
+    (run_folder / "store").mkdir()
+    EventStore.open(run_folder / "store" / "events.db", Keyring.open(run_folder / "keys"), "devices").close()
+    return run_folder
 
 
 @pytest.fixture

@@ -6,63 +6,18 @@ import os
 import signal
 import socket
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from endpoint_process import FEDRANK, children, eventually, serving
 
 from client.ranking import EndpointUnreachable, RankingClient, Retries
 from client.ranking_words import Question, Surface
-from client.store import EventStore
 from fedrank.endpoint_options import EndpointOptions
-from privacy.keyring import Keyring
 from server.errors import EndpointError
 from server.serving.workers import WorkerPlan, reserved_port
 
-FEDRANK = Path(sys.executable).with_name("fedrank")
 HOME = Question(surface=Surface.HOME)
-Endpoint = tuple[subprocess.Popen[str], str]
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 30) -> None:
-    """Wait until a condition holds; a generous bound, not a timing claim."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "the condition never held"
-        time.sleep(0.02)
-
-
-@pytest.fixture
-def stocked(run_folder: Path) -> Path:
-    """The run folder with an empty store and a keyring."""
-    (run_folder / "store").mkdir()
-    keyring = Keyring.open(run_folder / "keys")
-    EventStore.open(run_folder / "store" / "events.db", keyring, "devices").close()
-    return run_folder
-
-
-@contextmanager
-def serving(run: Path, *words: str) -> Iterator[Endpoint]:
-    """`fedrank serve` on a free port: its process and address; killed at the end unless it ended before."""
-    command = [FEDRANK, "serve", "--run", run, "--port", "0", *words]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    try:
-        ready = process.stdout.readline().split()
-        assert ready[:1] == ["ready"], process.stderr and process.stderr.read()
-        yield process, ready[1]
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def children(process: subprocess.Popen[str]) -> list[int]:
-    """The process ids of the workers."""
-    found = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
-    return [int(word) for word in found.split()]
 
 
 def running(pid: int) -> bool:

@@ -1,0 +1,78 @@
+"""Questions answered together: all that wait, none twice, none kept waiting on purpose, and a bad one alone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from server.serving.batches import LARGEST, Batches
+
+
+class Doubling:
+    """Answers a number with its double; a negative one is an error. Remembers the batches."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self.batches: list[list[int]] = []
+
+    def __call__(self, questions: Sequence[int]) -> list[int | Exception]:
+        """The answers in order."""
+        self.batches.append(list(questions))
+        return [2 * one if one >= 0 else ValueError(f"{one} is negative") for one in questions]
+
+
+def test_what_waits_in_one_turn_of_the_loop_is_answered_together() -> None:
+    """In order, at most so many at once, each with its own answer."""
+
+    async def ask() -> list[int]:
+        return await asyncio.gather(*(batches.ask(number) for number in range(LARGEST + 3)))
+
+    answer = Doubling()
+    batches = Batches(answer)
+    assert asyncio.run(ask()) == [2 * number for number in range(LARGEST + 3)]
+    assert [len(batch) for batch in answer.batches] == [LARGEST, 3]
+
+
+def test_a_question_that_comes_alone_is_answered_in_the_next_turn() -> None:
+    """It waits for nobody."""
+
+    async def ask() -> int:
+        asked = asyncio.ensure_future(batches.ask(4))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert asked.done()
+        return await asked
+
+    batches = Batches(Doubling())
+    assert asyncio.run(ask()) == 8
+
+
+def test_one_question_that_fails_takes_no_other_with_it() -> None:
+    """The error is its own."""
+
+    async def ask() -> list[int | BaseException]:
+        return await asyncio.gather(*(batches.ask(number) for number in (1, -1, 3)), return_exceptions=True)
+
+    batches = Batches(Doubling())
+    first, second, third = asyncio.run(ask())
+    assert (first, third) == (2, 6)
+    with pytest.raises(ValueError, match="-1 is negative"):
+        raise second if isinstance(second, BaseException) else AssertionError
+
+
+def test_a_question_whose_caller_has_gone_is_not_answered() -> None:
+    """Time is left for those who still wait."""
+
+    async def ask() -> int:
+        gone = asyncio.ensure_future(batches.ask(1))
+        stays = asyncio.ensure_future(batches.ask(2))
+        await asyncio.sleep(0)
+        gone.cancel()
+        return await stays
+
+    answer = Doubling()
+    batches = Batches(answer)
+    assert asyncio.run(ask()) == 4
+    assert answer.batches == [[2]]
