@@ -50,6 +50,10 @@ BENCHES: dict[str, Bench] = {
         module="evaluation.bench.ranking",
         words="the ranking endpoint beside a bare echo: cost, latency, overload, memory, start, promotion",
     ),
+    "knobs": Bench(
+        module="evaluation.bench.knobs",
+        words="what each knob of a surface costs in NDCG@10, and what it gains",
+    ),
 }
 
 

@@ -158,9 +158,9 @@ def test_a_quota_goes_before_a_floor() -> None:
 def test_an_item_of_unknown_age_is_fresh_only_where_the_catalogue_flags_it() -> None:
     """Days go before flags; a flag serves where there is no day."""
     snapshot = world()
-    snapshot.items.listed_at[:4] = [NOW, 0, -1, -1]
-    snapshot.items.flags["new_arrival"] = np.array([False, True, True, False] + [False] * 496)
-    assert is_fresh(snapshot, np.arange(4), NOW).tolist() == [True, False, True, False]
+    snapshot.items.listed_at[:5] = [NOW, 0, -1, -1, NOW + 1]
+    snapshot.items.flags["new_arrival"] = np.array([False, True, True, False, True] + [False] * 495)
+    assert is_fresh(snapshot, np.arange(5), NOW).tolist() == [True, False, True, False, False]
 
 
 def test_the_tail_is_the_lower_four_fifths_of_the_released_counts() -> None:
