@@ -43,11 +43,6 @@ class Catalogue:
         """Item id -> item index."""
         return {item_id: index for index, item_id in enumerate(self.item_ids)}
 
-    def texts(self) -> list[str]:
-        """What a search looks through: title, brand and category of each item."""
-        columns = [pl.col(name).fill_null("") for name in ("title", "brand", "category")]
-        return self.table.select(pl.concat_str(columns, separator=" ")).to_series().to_list()
-
     @cached_property
     def flags(self) -> Mapping[str, npt.NDArray[np.bool_]]:
         """(items,) masks of `new_arrival` and `promotion`, as far as the catalogue has such columns."""
@@ -67,6 +62,12 @@ class Catalogue:
     def take(self, rows: npt.NDArray[np.int64]) -> Catalogue:
         """The catalogue of the given rows, in their order."""
         return Catalogue(table=self.table[rows])
+
+
+def texts_of(table: pl.DataFrame) -> list[str]:
+    """What a search looks through: title, brand and category of each row."""
+    columns = [pl.col(name).fill_null("") for name in ("title", "brand", "category")]
+    return table.select(pl.concat_str(columns, separator=" ")).to_series().to_list()
 
 
 def read_catalogue(path: Path) -> Catalogue:

@@ -6,10 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from model.features import HISTORY_LIMIT
-from server.errors import NothingPromoted
 from server.registry import Registry
 from server.serving.candidates import generate
-from server.serving.catalogue import Catalogue, read_catalogue
 from server.serving.exposure import Exposure
 from server.serving.nearest import Candidates
 from server.serving.policy import Policy
@@ -20,7 +18,8 @@ from server.serving.ranking import Ranking
 from server.serving.reasons import explain
 from server.serving.rerank import Chosen, rerank
 from server.serving.scoring import Parts, compose
-from server.serving.snapshot import Snapshot, build_snapshot
+from server.serving.snapshot import Snapshot
+from server.serving.snapshot_source import SnapshotSource
 
 POOL = 200
 """Candidates that the knobs of a surface choose from, at least; four times the list where that is more."""
@@ -29,23 +28,13 @@ POOL = 200
 class Engine:
     """Answers rankings; one immutable snapshot at a time."""
 
-    def __init__(
-        self,
-        registry: Registry,
-        catalogue: Catalogue,
-        *,
-        merchant_id: str | None,
-        version: str | None,
-        policy: Policy,
-    ) -> None:
-        """Build the first snapshot; see `load`."""
-        self._registry = registry
-        self._catalogue = catalogue
-        self._merchant_id = merchant_id
-        self._pinned = version
+    def __init__(self, source: SnapshotSource, policy: Policy) -> None:
+        """Take the first snapshot; see `load`."""
+        self._source = source
         self._policy = policy
         self._exposure = Exposure()
-        self._snapshot = self._build(self._wanted())
+        self._state = source.state()
+        self._snapshot = source.snapshot(self._state)
 
     @classmethod
     def load(
@@ -61,8 +50,8 @@ class Engine:
 
         Raises `NothingPromoted`, `RegistryError` or `CatalogueError`.
         """
-        catalogue = read_catalogue(catalogue_path)
-        return cls(registry, catalogue, merchant_id=merchant_id, version=version, policy=policy or Policy())
+        source = SnapshotSource(registry, catalogue_path, merchant_id=merchant_id, version=version)
+        return cls(source, policy or Policy())
 
     @property
     def snapshot(self) -> Snapshot:
@@ -70,15 +59,15 @@ class Engine:
         return self._snapshot
 
     def refresh(self) -> bool:
-        """Take the promoted version if it is another than the one served; True if it was taken.
+        """Take the promoted version, changes of the catalogue and promotions; True if there was anything to take.
 
         The swap is one assignment: requests in flight keep their snapshot. Raises as `load`; on an error the
         old snapshot stays.
         """
-        version = self._wanted()
-        if version == self._snapshot.version:
+        state = self._source.state()
+        if state == self._state:
             return False
-        self._snapshot = self._build(version)
+        self._snapshot, self._state = self._source.snapshot(state), state
         return True
 
     def rank(self, queries: Sequence[RankQuery]) -> list[Ranking]:
@@ -120,15 +109,6 @@ class Engine:
             dropped_history_events=profile.dropped,
             notices=(*candidates.notices, *chosen.notices, *_notices(profile)),
         )
-
-    def _wanted(self) -> str:
-        version = self._pinned or self._registry.promoted()
-        if version is None:
-            raise NothingPromoted("the registry holds no promoted model version; promote one, then serve")
-        return version
-
-    def _build(self, version: str) -> Snapshot:
-        return build_snapshot(self._registry.get(version), self._catalogue, self._merchant_id)
 
 
 def _promotions(snapshot: Snapshot, query: RankQuery, chosen: Chosen) -> Mapping[int, Promotion]:

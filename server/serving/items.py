@@ -121,6 +121,7 @@ def columns_of(table: pl.DataFrame, merchants: Sequence[str] = (), categories: S
         "merchant_codes": merchant_codes,
         "category_codes": category_codes,
         "listed_at": _seconds(table),
+        "hidden": _mask(table, "hidden"),
         "servable": _servable(table),
         **{name: _mask(table, name) for name in FLAGS if name in table.columns},
     }
@@ -140,13 +141,12 @@ def _seconds(table: pl.DataFrame) -> npt.NDArray[np.int64]:
 
 
 def _servable(table: pl.DataFrame) -> npt.NDArray[np.bool_]:
-    servable = np.ones(table.height, dtype=np.bool_)
-    if "in_stock" in table.columns:
-        servable &= table["in_stock"].fill_null(True).to_numpy()
-    if "hidden" in table.columns:
-        servable &= ~table["hidden"].fill_null(False).to_numpy()
-    return servable
+    in_stock = table["in_stock"].fill_null(True).to_numpy() if "in_stock" in table.columns else True
+    return ~_mask(table, "hidden") & in_stock
 
 
 def _mask(table: pl.DataFrame, name: str) -> npt.NDArray[np.bool_]:
+    """Where a flag is set; nowhere in a catalogue without such a column."""
+    if name not in table.columns:
+        return np.zeros(table.height, dtype=np.bool_)
     return table[name].fill_null(False).to_numpy().astype(np.bool_)

@@ -184,16 +184,16 @@ def test_a_promoted_version_is_served_without_a_stop_and_a_bad_one_is_not(
 ) -> None:
     """The endpoint watches the registry; a corrupt promotion leaves the old version answering."""
     with open_endpoint_in_thread(refresh_seconds=0.05) as address, RankingClient(address) as client:
-        first = client.rank(HOME).model_version
         newer = registry.add({**weights, "item_bias": weights["item_bias"][::-1]}, {}).version
         registry.promote(newer)
         eventually(lambda: client.rank(HOME).model_version == newer)
-        path = run_folder / "registry" / "versions" / first / "card.json"
+        newest = registry.add({**weights, "gain": weights["gain"] * 2}, {}).version
+        path = run_folder / "registry" / "versions" / newest / "card.json"
         card = path.read_text()
         path.write_text(card + " ")
-        (run_folder / "registry" / "promoted").write_text(first)
+        (run_folder / "registry" / "promoted").write_text(newest)
         for _ in range(10):
             time.sleep(0.05)
             assert client.rank(HOME).model_version == newer
         path.write_text(card)
-        eventually(lambda: client.rank(HOME).model_version == first)
+        eventually(lambda: client.rank(HOME).model_version == newest)

@@ -18,7 +18,7 @@ from model.schema import Weights
 from model.two_tower import encode_items
 from server.errors import CatalogueError
 from server.registry import Registry
-from server.serving import snapshot as module
+from server.serving import prepared_columns as module
 from server.serving.catalogue import read_catalogue
 from server.serving.snapshot import Snapshot, build_snapshot
 
@@ -46,7 +46,7 @@ def test_a_card_without_an_encoder_means_the_hashed_features(
 ) -> None:
     """Versions released before encoders had names are served as they were."""
     expected = encode_items(weights, item_features(item_columns(catalogue)))
-    np.testing.assert_array_equal(built(run_folder, weights, {}).item_vectors, expected)
+    np.testing.assert_array_equal(built(run_folder, weights, {}).index.vectors[:, :-1], expected)
 
 
 def test_the_cards_encoder_is_the_one_that_embeds(
@@ -63,7 +63,7 @@ def test_the_cards_encoder_is_the_one_that_embeds(
     snapshot = built(run_folder, weights, {"encoder": {"name": "multilingual", "version": "7"}})
     expected = encode_items(weights, Doubled().encode(item_columns(catalogue)))
     assert asked == ["multilingual"]
-    np.testing.assert_array_equal(snapshot.item_vectors, expected)
+    np.testing.assert_array_equal(snapshot.index.vectors[:, :-1], expected)
 
 
 def test_another_version_of_the_encoder_is_refused(run_folder: Path, weights: Weights) -> None:

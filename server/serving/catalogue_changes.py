@@ -1,0 +1,204 @@
+"""What changed in a catalogue since it was written: a log of small files beside it, which endpoints follow.
+
+Change n is the file `catalogue-changes/<n>.json`; it is written whole or not at all, and never again changed. The log
+is for the weeks between two trainings: a new training starts from a new catalogue.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from server.errors import CatalogueError
+
+FOLDER = "catalogue-changes"
+FEW = 1_000
+_SHARE = 20
+_DIGITS = 8
+_COLUMNS: dict[str, type[pl.DataType]] = {
+    "item_id": pl.String,
+    "title": pl.String,
+    "category": pl.String,
+    "brand": pl.String,
+    "description": pl.String,
+    "merchant_id": pl.String,
+    "price": pl.Float64,
+    "listed_at": pl.Int64,
+    "new_arrival": pl.Boolean,
+    "promotion": pl.Boolean,
+    "in_stock": pl.Boolean,
+    "hidden": pl.Boolean,
+}
+"""Columns of an added item; absent ones are null."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """One entry of the log: items that came, went, or are in stock or not from now on."""
+
+    added: Sequence[Mapping[str, Any]] = ()
+    removed: Sequence[str] = ()
+    stock: Mapping[str, bool] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse an entry that changes nothing."""
+        if not (self.added or self.removed or self.stock):
+            raise CatalogueError("the change names no item; name at least one")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Changes:
+    """Several entries together, as they stand after the last.
+
+    Attributes:
+        added: every item that came, in that order, with its stock; an id may come again after it went.
+        gone: rows of `added` that went again.
+        removed: ids of older items that went.
+        stock: id of an older item -> whether it is in stock.
+    """
+
+    added: pl.DataFrame
+    gone: frozenset[int]
+    removed: frozenset[str]
+    stock: Mapping[str, bool]
+
+    def applied(self, table: pl.DataFrame) -> pl.DataFrame:
+        """A catalogue table with these changes: without what went; what came stands at its end."""
+        if "in_stock" not in table.columns:
+            table = table.with_columns(pl.lit(None, dtype=pl.Boolean).alias("in_stock"))
+        stock = zip(table["item_id"], table["in_stock"], strict=True)
+        now = [self.stock.get(item_id, before) for item_id, before in stock]
+        table = table.with_columns(pl.Series("in_stock", now, dtype=pl.Boolean))
+        kept = table.filter(~pl.col("item_id").is_in(sorted(self.removed)))
+        present = self.present()
+        told = [name for name in _COLUMNS if name in table.columns or present[name].count()]
+        return pl.concat([kept, present.select(told)], how="diagonal_relaxed")
+
+    def present(self) -> pl.DataFrame:
+        """The rows of `added` that did not go again."""
+        here = [row for row in range(self.added.height) if row not in self.gone]
+        return self.added[here]
+
+
+def folded(changes: Sequence[Change]) -> Changes:
+    """What a run of entries amounts to. An item that comes although it is there takes the place of the older one."""
+    rows: list[dict[str, Any]] = []
+    places: dict[str, int] = {}
+    gone: set[int] = set()
+    removed: set[str] = set()
+    stock: dict[str, bool] = {}
+    for change in changes:
+        for item_id in (*change.removed, *(row["item_id"] for row in change.added)):
+            if item_id in places:
+                gone.add(places.pop(item_id))
+            else:
+                removed.add(item_id)
+        for row in change.added:
+            places[row["item_id"]] = len(rows)
+            rows.append({name: row.get(name) for name in _COLUMNS})
+        for item_id, is_there in change.stock.items():
+            if item_id in places:
+                rows[places[item_id]]["in_stock"] = is_there
+            else:
+                stock[item_id] = is_there
+    added = pl.DataFrame(rows, schema=_COLUMNS)
+    return Changes(added=added, gone=frozenset(gone), removed=frozenset(removed), stock=stock)
+
+
+def few_of(items: int) -> int:
+    """How many items may change before the prepared folder is made anew; a twentieth of a large catalogue."""
+    return max(FEW, items // _SHARE)
+
+
+class ChangeLog:
+    """The log of one run folder. Several processes may read and append at the same time."""
+
+    def __init__(self, run: Path) -> None:
+        """Use the log in the run folder `run`; its folder is made at the first `append`."""
+        self._folder = run / FOLDER
+
+    def last(self) -> int:
+        """The number of the newest entry, 0 before the first; cheap."""
+        try:
+            return max(
+                (int(path.stem) for path in self._folder.iterdir() if path.suffix == ".json"), default=0
+            )
+        except FileNotFoundError:
+            return 0
+
+    def read(self, after: int, last: int) -> list[Change]:
+        """The entries `after` + 1 to `last`; raises `CatalogueError` where one is missing or damaged."""
+        return [self._read(number) for number in range(after + 1, last + 1)]
+
+    def digest(self, after: int, last: int) -> str:
+        """What the entries `after` + 1 to `last` are known by."""
+        digest = hashlib.sha256()
+        for number in range(after + 1, last + 1):
+            digest.update(self._bytes(number))
+        return digest.hexdigest()[:16]
+
+    def append(self, change: Change) -> int:
+        """Add an entry and return its number; endpoints that follow this folder take it within seconds."""
+        self._folder.mkdir(exist_ok=True)
+        body = json.dumps({"added": change.added, "removed": change.removed, "stock": change.stock})
+        descriptor, name = tempfile.mkstemp(dir=self._folder, suffix=".part")
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(body)
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            return self._claim(Path(name))
+        finally:
+            Path(name).unlink()
+
+    def base(self, last: int, items: int) -> int:
+        """After which entry, of those up to `last`, the prepared folder of a catalogue of `items` was made anew.
+
+        It depends on the log alone, so that all who read it agree.
+        """
+        number, waiting = 0, 0
+        for at, change in enumerate(self.read(0, last), start=1):
+            waiting += len(change.added) + len(change.removed) + len(change.stock)
+            if waiting > few_of(items):
+                number, waiting = at, 0
+        return number
+
+    def _claim(self, written: Path) -> int:
+        """Give the next free number to a written file: linking fails where another process was faster."""
+        while True:
+            number = self.last() + 1
+            try:
+                os.link(written, self._path(number))
+            except FileExistsError:
+                continue
+            return number
+
+    def _path(self, number: int) -> Path:
+        return self._folder / f"{number:0{_DIGITS}}.json"
+
+    def _read(self, number: int) -> Change:
+        try:
+            entry = json.loads(self._bytes(number))
+            return Change(added=entry["added"], removed=entry["removed"], stock=entry["stock"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise self._damaged(number, error) from error
+
+    def _bytes(self, number: int) -> bytes:
+        try:
+            return self._path(number).read_bytes()
+        except OSError as error:
+            raise self._damaged(number, error) from error
+
+    def _damaged(self, number: int, error: Exception) -> CatalogueError:
+        return CatalogueError(
+            f"{self._path(number)} cannot be read as a change of the catalogue ({type(error).__name__}); restore the "
+            f"file, or delete {self._folder} and give the changes again"
+        )
