@@ -16,7 +16,10 @@ from server.serving.authorisation import RANK, RECORD_EVENTS
 MAX_REQUEST_BYTES: Final = 1 << 20
 MAX_RESPONSE_BYTES: Final = 4 << 20
 MAX_HEADER_BYTES: Final = 8 << 10
-"""All headers of a call together; gRPC refuses more before anybody sees the call."""
+"""All headers of a call together; more is refused before anybody sees the call. gRPC holds a caller to it once the
+caller has acknowledged the connection's settings."""
+SETTINGS_SECONDS: Final = 5
+"""How long a caller may take for that; then its connection is closed."""
 MAX_CALLS: Final = 256
 """Calls in progress at one worker; more are refused with RESOURCE_EXHAUSTED."""
 MAX_CONNECTIONS: Final = 4096
@@ -61,6 +64,7 @@ def server_options(*, share_port: bool = False) -> list[tuple[str, int]]:
         ("grpc.absolute_max_metadata_size", MAX_HEADER_BYTES),
         ("grpc.max_concurrent_streams", MAX_STREAMS_PER_CONNECTION),
         ("grpc.max_allowed_incoming_connections", MAX_CONNECTIONS),
+        ("grpc.http2.settings_timeout", 1000 * SETTINGS_SECONDS),
         ("grpc.server_handshake_timeout_ms", 1000 * HANDSHAKE_SECONDS),
         ("grpc.max_connection_idle_ms", 1000 * IDLE_SECONDS),
         ("grpc.max_connection_age_ms", 1000 * AGE_SECONDS),

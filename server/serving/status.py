@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any, NoReturn
 
 import grpc
@@ -26,8 +24,6 @@ from server.errors import (
     Violation,
     WrongModelVersion,
 )
-from server.serving.authorisation import RANK
-from server.serving.limits import check_deadline
 from server.serving.logs import fields
 from server.serving.observation import note_refusal
 
@@ -83,16 +79,6 @@ def _details(error: ServerError) -> list[message.Message]:
 def internal_error() -> status_pb2.Status:
     """What a caller learns of a fault of ours: that there is one."""
     return status_pb2.Status(code=code_pb2.INTERNAL, message="the endpoint failed; its log names the fault")
-
-
-@asynccontextmanager
-async def answering(context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[None]:
-    """End a call that fails with the status of its error, and refuse one without deadline."""
-    try:
-        check_deadline(context, RANK)
-        yield
-    except Exception as error:
-        await refuse(context, error)
 
 
 async def refuse(context: grpc.aio.ServicerContext[Any, Any], error: Exception) -> NoReturn:
