@@ -166,7 +166,7 @@ def _explored(
 def is_fresh(snapshot: Snapshot, items: Ints, now: int) -> Bools:
     """Which items were listed within `FRESH_DAYS` days, or are flagged as new where their day is not known."""
     listed_at = snapshot.items.listed_at[items]
-    fresh = (listed_at >= 0) & (listed_at <= now) & (now - listed_at <= FRESH_DAYS * _DAY)
+    fresh = (listed_at >= 0) & (listed_at <= now) & (now - listed_at < FRESH_DAYS * _DAY)
     flagged = snapshot.items.flags.get("new_arrival")
     return fresh if flagged is None else fresh | ((listed_at < 0) & flagged[items])
 
