@@ -67,6 +67,11 @@ class QueryReader:
             sentences=encoder.sentences if isinstance(encoder, Multilingual) else None,
         )
 
+    @property
+    def reads_sentences(self) -> bool:
+        """Whether words that no item holds may mean something."""
+        return self.sentences is not None
+
     def read(self, text: str) -> Floats | None:
         """Return the vector (dim,) of a text; None where nothing of it is known here."""
         found = self._of_words(text)

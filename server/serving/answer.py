@@ -7,14 +7,16 @@ put together from pieces instead of being built as objects and encoded. A test h
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
+from weakref import WeakKeyDictionary
 
 from proto.fedrank.ranking.v1 import ranking_pb2 as pb
 from server.serving.items_wire import field, varint
 from server.serving.promotions import Promotion
 from server.serving.query import Basis, Reason, ReasonKind
 from server.serving.ranking import Ranking
+from server.serving.snapshot import Snapshot
+from server.serving.tower import UserTower
 
 _RANKING_ID, _VERSION, _ITEM, _NOTICE, _PRIVACY = b"\x0a", b"\x12", b"\x1a", b"\x42", b"\x4a"
 _REASON, _PROMOTION = b"\x2a", b"\x42"
@@ -22,6 +24,8 @@ _REASON_TEXT, _REASON_ITEM = b"\x12", b"\x1a"
 _SCORE, _PROPENSITY = b"\x35", b"\x3d"
 _UNKNOWN_EVENTS, _DROPPED_EVENTS = b"\x30", b"\x38"
 
+_SHORT = [varint(size) for size in range(1 << 10)]
+"""Lengths as protobuf writes them; nearly all are short."""
 _RANKS = [b"\x08" + varint(rank) for rank in range(1, 1001)]
 _KINDS = {kind: b"\x08" + varint(pb.ReasonKind.Value(f"REASON_KIND_{kind.name}")) for kind in ReasonKind}
 _BASES = {
@@ -45,33 +49,45 @@ def write_ranking(
     if ranking.dropped_history_events:
         pieces.append(_DROPPED_EVENTS + varint(ranking.dropped_history_events))
     pieces += [field(_NOTICE, notice.encode()) for notice in (*notices, *ranking.notices)]
-    pieces.append(field(_PRIVACY, _privacy(ranking.snapshot.card)))
+    pieces.append(_privacy(ranking.snapshot))
     return b"".join(pieces)
 
 
 def _items(ranking: Ranking, show_scores: bool) -> list[bytes]:
-    wire = ranking.snapshot.items.wire
-    bodies = [rank + wire(item) for rank, item in zip(_RANKS, ranking.items.tolist(), strict=False)]
-    if ranking.reasons:
-        bodies = [body + _reason(reason) for body, reason in zip(bodies, ranking.reasons, strict=True)]
+    wire, items = ranking.snapshot.items.wire, ranking.items.tolist()
+    told = _reasons(ranking.reasons) if ranking.reasons else [b""] * len(items)
+    bodies = [rank + wire(item) + reason for rank, item, reason in zip(_RANKS, items, told, strict=False)]
     if show_scores:
         bodies = _with_floats(bodies, _SCORE, ranking.scores.tolist())
     if ranking.propensities is not None:
         bodies = _with_floats(bodies, _PROPENSITY, ranking.propensities.tolist())
     for place, promotion in ranking.promotions.items():
         bodies[place] += field(_PROMOTION, _promotion(promotion))
-    return [field(_ITEM, body) for body in bodies]
+    return [_ITEM + _length(body) + body for body in bodies]
 
 
 def _with_floats(bodies: list[bytes], tag: bytes, values: list[float]) -> list[bytes]:
     return [body + tag + struct.pack("<f", value) for body, value in zip(bodies, values, strict=True)]
 
 
+def _reasons(reasons: Sequence[Reason]) -> list[bytes]:
+    """Each reason as a field; items often share one, which is encoded once."""
+    encoded = {id(reason): reason for reason in reasons}
+    fields = {number: _reason(reason) for number, reason in encoded.items()}
+    return [fields[id(reason)] for reason in reasons]
+
+
 def _reason(reason: Reason) -> bytes:
-    encoded = _KINDS[reason.kind] + field(_REASON_TEXT, reason.text.encode())
-    if reason.item_id:
-        encoded += field(_REASON_ITEM, reason.item_id.encode())
-    return field(_REASON, encoded)
+    text, item = reason.text.encode(), reason.item_id.encode()
+    said = _KINDS[reason.kind] + _REASON_TEXT + _length(text) + text
+    if item:
+        said += _REASON_ITEM + _length(item) + item
+    return _REASON + _length(said) + said
+
+
+def _length(content: bytes) -> bytes:
+    size = len(content)
+    return _SHORT[size] if size < len(_SHORT) else varint(size)
 
 
 def _promotion(promotion: Promotion) -> bytes:
@@ -87,10 +103,16 @@ def _promotion(promotion: Promotion) -> bytes:
     return message.SerializeToString(deterministic=True)
 
 
-def _privacy(card: Mapping[str, Any]) -> bytes:
-    """What the version has cost its shoppers, as its card states; nothing where it states nothing."""
-    stated = card.get("privacy") or {}
-    message = pb.PrivacyStatement(
-        epsilon=stated.get("epsilon"), delta=stated.get("delta") or 0.0, unit=stated.get("unit") or ""
-    )
-    return message.SerializeToString(deterministic=True)
+_stated: WeakKeyDictionary[UserTower, bytes] = WeakKeyDictionary()
+
+
+def _privacy(snapshot: Snapshot) -> bytes:
+    """What the version has cost its shoppers, as its card states; written once for each snapshot."""
+    written = _stated.get(snapshot.tower)
+    if written is None:
+        stated = snapshot.card.get("privacy") or {}
+        message = pb.PrivacyStatement(
+            epsilon=stated.get("epsilon"), delta=stated.get("delta") or 0.0, unit=stated.get("unit") or ""
+        )
+        _stated[snapshot.tower] = written = field(_PRIVACY, message.SerializeToString(deterministic=True))
+    return written

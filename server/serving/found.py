@@ -59,9 +59,13 @@ def _by_score(snapshot: Snapshot, query: Floats, items: Ints) -> Ints:
 
 
 def _close_in_meaning(snapshot: Snapshot, question: Question, exact: Ints) -> Ints:
-    """Items near the vector of the words, in the order of the whole score; none where the words mean nothing here."""
-    text = question.parts.text
-    if text is None:
+    """Items near the vector of the words, in the order of the whole score; none where the words mean nothing here.
+
+    An encoder of words alone knows nothing of words that no item holds.
+    """
+    text, matches = question.parts.text, question.parts.matches
+    held = matches is not None and len(matches.items)
+    if text is None or not (held or snapshot.reader.reads_sentences):
         return exact[:0]
     meaning = np.zeros_like(question.parts.query)
     meaning[: snapshot.dim] = text

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from model.features import HISTORY_LIMIT, KINDS
-from server.serving.items import ItemTable
+from server.serving.items import UNKNOWN, ItemTable
 from server.serving.query import Events
 
 Ints = npt.NDArray[np.int64]
@@ -41,15 +41,14 @@ def known_events(table: ItemTable, history: Events, session: Events, now: int) -
 
 
 def _known(table: ItemTable, events: Events, now: int) -> tuple[Ints, Ints, Ints]:
-    items = table.find(events.item_ids).astype(np.int64)
+    rows = table.find(events.item_ids)
     kinds = np.array(events.kinds, dtype=np.int64)
     times = np.array(events.times, dtype=np.int64)
-    if len(items) and items.min() < 0:
-        here = items >= 0
-        items, kinds, times = items[here], kinds[here], times[here]
     times = np.minimum(times.view(np.uint64), np.uint64(now)).view(np.int64)  # -1, no time, is the largest
-    newest_first = np.argsort(times, kind="stable")[::-1]
-    return items[newest_first], kinds[newest_first], times[newest_first]
+    newest_first = times.argsort(kind="stable")[::-1]
+    if len(rows) and rows.min() == UNKNOWN:
+        newest_first = newest_first[rows[newest_first] >= 0]
+    return rows[newest_first].astype(np.int64), kinds[newest_first], times[newest_first]
 
 
 def newest_of_each(past: Past, limit: int = HISTORY_LIMIT) -> Past:

@@ -42,26 +42,29 @@ def read_events(
     anchors = np.zeros(codes.shape[1], dtype=np.float32)
     events = read.items
     history = codes_newest_first(read.kinds, days)
+    newest = 0
     if not is_user:
         codes[0, : len(history)] = history
     if anchor is not None:
-        codes[1, -1:] = codes_newest_first(_VIEW, _TODAY if snapshot.has_clock else None)
+        newest = len(history)
+        codes[1, newest:] = codes_newest_first(_VIEW, _TODAY if snapshot.has_clock else None)
         anchors[-1] = 1.0
         events = np.append(events, anchor)
-    elif basket is not None:
+    elif basket is not None and basket.any():
+        newest = int(basket.argmax())
         codes[1, basket] = codes_newest_first(read.kinds[basket], None if days is None else days[basket])
         anchors[basket] = _one_each(events[basket])
     elif read.session:
         codes[1, : read.session] = history[: read.session]
     return Reading(
-        vectors=snapshot.index.vectors[events],
+        vectors=snapshot.index.vectors.take(events, axis=0),
         codes=codes,
         anchors=anchors,
         context=_UNKNOWN_MOMENT if is_user else _moment(query.surface, query.timestamp, snapshot.has_clock),
         surface=SURFACES.index(query.surface),
         given=given,
         text=snapshot.reader.read(query.words) if query.surface is Surface.SEARCH else None,
-        newest=(0, _first(codes[1])),
+        newest=(0, newest),
     )
 
 
@@ -71,11 +74,6 @@ def _one_each(items: Ints) -> Floats:
     first = np.unique(items, return_index=True)[1]
     weights[first] = 1.0 / np.sqrt(max(len(first), 1))
     return weights
-
-
-def _first(codes: Ints) -> int:
-    """Where the newest event of a reading stands; 0 where it has none."""
-    return int((codes != ABSENT).argmax()) if len(codes) else 0
 
 
 def _moment(surface: Surface, timestamp: int, has_clock: bool) -> tuple[int, ...]:

@@ -102,7 +102,7 @@ def read_surface(bad: list[Violation], field: str, number: int) -> Surface:
 
 def _events(bad: list[Violation], field: str, told: pb.History) -> Events:
     """The events as columns. They are many and seldom wrong, so places are only looked for where one is."""
-    events = told.events
+    events = list(told.events)  # iterating anew would make every event's object anew
     item_ids = [event.item_id for event in events]
     kinds = [event.kind - 1 for event in events]
     times = [event.time.seconds for event in events]
