@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from evaluation.errors import LoadError
 from evaluation.load.generator import write_bodies
@@ -19,6 +20,7 @@ from evaluation.load.processes import family
 _ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 _COMMAND_LINE = "from fedrank.cli import main; main()"
 _STOP_SECONDS = 20
+_LAST_WORDS = 400
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,27 +57,29 @@ def echoing(answers: Sequence[bytes], folder: Path) -> Iterator[Server]:
 def _started(words: Sequence[str]) -> Iterator[Server]:
     began = time.perf_counter()
     environment = {**os.environ, **_ONE_THREAD}
-    process = subprocess.Popen(
-        [sys.executable, *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env=environment,
-    )
-    try:
-        assert process.stdout is not None  # it was asked for as a pipe
-        line = process.stdout.readline().split()
-        if line[:1] != ["ready"]:
-            raise LoadError(f"{words[1]} {words[2]} did not get ready; start it by hand to read why")
-        port = int(line[1].rpartition(":")[2])
-        yield Server(process=process.pid, port=port, start_seconds=time.perf_counter() - began)
-    finally:
-        process.terminate()
+    with TemporaryFile("w+") as told:
+        process = subprocess.Popen(
+            [sys.executable, *words], stdout=subprocess.PIPE, stderr=told, text=True, env=environment
+        )
         try:
-            process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            assert process.stdout is not None  # it was asked for as a pipe
+            line = process.stdout.readline().split()
+            if line[:1] != ["ready"]:
+                told.seek(0)
+                raise LoadError(f"a server did not get ready: {told.read().strip()[-_LAST_WORDS:]}")
+            port = int(line[1].rpartition(":")[2])
+            yield Server(process=process.pid, port=port, start_seconds=time.perf_counter() - began)
+        finally:
+            _stop(process)
+
+
+def _stop(process: subprocess.Popen[str]) -> None:
+    process.terminate()
+    try:
+        process.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def load(plan: Plan, bodies: Sequence[bytes], folder: Path, server: Server) -> Outcome:

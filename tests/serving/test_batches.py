@@ -1,4 +1,4 @@
-"""Questions answered together: all that wait, none twice, none kept waiting on purpose, and a bad one alone."""
+"""Questions answered together: all that wait, none twice, none kept waiting for long, and a bad one alone."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from server.serving.batches import LARGEST, Batches
+from server.serving.batches import LARGEST, QUIET_TURNS, Batches
 
 
 class Doubling:
@@ -35,18 +35,35 @@ def test_what_waits_in_one_turn_of_the_loop_is_answered_together() -> None:
     assert [len(batch) for batch in answer.batches] == [LARGEST, 3]
 
 
-def test_a_question_that_comes_alone_is_answered_in_the_next_turn() -> None:
-    """It waits for nobody."""
+def test_a_question_that_comes_alone_waits_a_few_empty_turns_and_no_longer() -> None:
+    """Nobody else comes, so it is answered."""
 
     async def ask() -> int:
         asked = asyncio.ensure_future(batches.ask(4))
-        for _ in range(3):
+        for _ in range(QUIET_TURNS + 4):
             await asyncio.sleep(0)
         assert asked.done()
         return await asked
 
     batches = Batches(Doubling())
     assert asyncio.run(ask()) == 8
+
+
+def test_questions_that_come_some_turns_apart_are_answered_together() -> None:
+    """As gRPC hands them over: one by one; whoever comes late has a batch of its own."""
+
+    async def ask() -> list[int]:
+        asked = []
+        for number in range(4):
+            asked.append(asyncio.ensure_future(batches.ask(number)))
+            for _ in range(3 if number < 2 else 2 * QUIET_TURNS):
+                await asyncio.sleep(0)
+        return await asyncio.gather(*asked)
+
+    answer = Doubling()
+    batches = Batches(answer)
+    assert asyncio.run(ask()) == [0, 2, 4, 6]
+    assert answer.batches == [[0, 1, 2], [3]]
 
 
 def test_one_question_that_fails_takes_no_other_with_it() -> None:
