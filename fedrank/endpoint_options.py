@@ -57,6 +57,7 @@ class EndpointOptions:
     reflection: bool = False
     workers: int = 1
     share_port: bool = False
+    refresh_seconds: float = 5.0
     drain_seconds: float = 10.0
     drain_notice: float = 0.0
     metrics_host: str = "127.0.0.1"
@@ -77,6 +78,7 @@ class EndpointOptions:
             port=self.port,
             tls=self._tls(),
             insecure_any_interface=self.insecure_any_interface,
+            refresh_seconds=self.refresh_seconds,
             drain_seconds=self.drain_seconds,
             notice_seconds=self.drain_notice,
             share_port=self.share_port,

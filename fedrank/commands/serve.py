@@ -80,6 +80,12 @@ Workers = Annotated[
         rich_help_panel=RUNNING,
     ),
 ]
+RefreshSeconds = Annotated[
+    float,
+    typer.Option(
+        help="How often to look for a newer model version or catalogue.", min=0.05, rich_help_panel=RUNNING
+    ),
+]
 DrainSeconds = Annotated[
     float,
     typer.Option(help="How long calls in progress may take after a stop.", min=0, rich_help_panel=RUNNING),
@@ -127,6 +133,7 @@ def serve(
     insecure_any_interface: Insecure = False,
     reflection: Reflection = False,
     workers: Workers = 1,
+    refresh_seconds: RefreshSeconds = 5.0,
     drain_seconds: DrainSeconds = 10.0,
     drain_notice: DrainNotice = 0.0,
     metrics_port: MetricsPort = None,

@@ -15,7 +15,7 @@ FEDRANK = Path(sys.executable).with_name("fedrank")
 @contextmanager
 def serving(run: Path, *words: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """`fedrank serve`, on a free port: its process and address; killed at the end unless it ended before."""
-    command = [FEDRANK, "serve", "--run", run, "--port", "0", *words]
+    command: list[str | Path] = [FEDRANK, "serve", "--run", run, "--port", "0", *words]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:

@@ -33,7 +33,7 @@ def line(made: Any) -> dict[str, Any]:
 def test_a_json_line_has_the_known_fields_and_no_other() -> None:
     """What is not on the list is dropped, whoever adds it and in whatever way."""
     extra = fields(status="OK", seconds=0.25, shopper=CANARY, query=CANARY)
-    found = line(record("server.serving.x", "it happened", **extra, user=CANARY))
+    found = line(record(extra={**extra, "user": CANARY}))
     assert found == {
         "time": "2023-11-14T22:13:20.250Z",
         "level": "ERROR",
@@ -48,7 +48,7 @@ def test_a_json_line_has_the_known_fields_and_no_other() -> None:
 @pytest.mark.parametrize("value", [f"{CANARY} and more", [CANARY], {"a": CANARY}, None, b"x", "绿茶"])
 def test_a_known_field_with_a_value_of_another_form_is_dropped(name: str, value: Any) -> None:
     """A list, free text or another alphabet is none of the words and numbers that a field may hold."""
-    assert name not in line(record(**fields(**{name: value})))
+    assert name not in line(record(extra=fields(**{name: value})))
 
 
 def test_the_arguments_of_a_message_do_not_leave() -> None:
@@ -68,15 +68,15 @@ def test_a_message_of_another_library_is_kept_back() -> None:
 
 def test_an_error_of_ours_is_explained_and_another_only_named() -> None:
     """Our errors hold nobody's data; the words of a foreign one may."""
-    ours = line(record(**fault(FeedbackUnavailable("the event store is full"))))
+    ours = line(record(extra=fault(FeedbackUnavailable("the event store is full"))))
     assert (ours["error"], ours["why"]) == ("FeedbackUnavailable", "the event store is full")
-    foreign = line(record(**fault(ValueError(CANARY))))
+    foreign = line(record(extra=fault(ValueError(CANARY))))
     assert (foreign["error"], "why" in foreign) == ("ValueError", False)
 
 
 def test_a_text_line_says_the_same_in_one_line_for_people() -> None:
     """Fields follow the message."""
-    text = AllowListFormatter(LogFormat.TEXT).format(record(**fields(status="OK", shopper=CANARY)))
+    text = AllowListFormatter(LogFormat.TEXT).format(record(extra=fields(status="OK", shopper=CANARY)))
     assert text == "2023-11-14T22:13:20.250Z ERROR server.serving.x: it happened status=OK"
 
 

@@ -8,7 +8,6 @@ import socket
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from endpoint_process import children, eventually, serving
@@ -136,6 +135,6 @@ def test_two_workers_are_added_up_and_a_killed_one_leaves_its_counts(stocked: Pa
         eventually(lambda: sum_of("fedrank_model_info", told(port)) == 2)
 
 
-def sum_of(name: str, found: dict[str, Any]) -> float:
+def sum_of(name: str, found: dict[str, float]) -> float:
     """The sum of a metric over its labels."""
     return sum(value for sample, value in found.items() if sample.startswith(name))

@@ -75,7 +75,18 @@ def test_one_worker_is_the_process_itself(stocked: Path) -> None:
 
 def test_a_worker_that_cannot_start_ends_the_endpoint_with_its_reason_and_status(stocked: Path) -> None:
     """The message is told once, and `ready` is never said."""
-    words = [FEDRANK, "serve", "--run", stocked, "--port", "0", "--workers", "3", "--version", "0" * 16]
+    words: list[str | Path] = [
+        FEDRANK,
+        "serve",
+        "--run",
+        stocked,
+        "--port",
+        "0",
+        "--workers",
+        "3",
+        "--version",
+        "0" * 16,
+    ]
     done = subprocess.run(words, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr.count("no model version '0000000000000000'") == 1
