@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 
 from evaluation.bench.knobs_lists import POOL, Asked, K, Qualities, merits_of, qualities
+from evaluation.bench.knobs_reasons import deletions, reason_rows
 from evaluation.bench.recipes import BASKET
 from evaluation.bench.rows import Row
 from evaluation.settings import Watch
@@ -35,6 +36,7 @@ EPSILON = 8.0
 DIM = 64
 SEED = 1
 QUICK_QUESTIONS = 150
+DELETIONS, QUICK_DELETIONS = 300, 20
 PAGE = Path("docs/policy.md")
 BEGIN, END = "<!-- begin of the table of `fedrank bench knobs` -->", "<!-- end of the table -->"
 
@@ -90,6 +92,7 @@ def run(*, quick: bool, watch: Watch) -> list[Row]:
         pool = Asked(queries=[replace(query, k=POOL) for query in asked.queries], wanted=asked.wanted)
         merits = merits_of(plain_engine, pool)
         plain = qualities(plain_engine, asked, merits)
+        reasons = deletions(plain_engine, asked.queries[: QUICK_DELETIONS if quick else DELETIONS])
         watch.step()
         found = []
         for knob, value in sweep:
@@ -97,7 +100,7 @@ def run(*, quick: bool, watch: Watch) -> list[Row]:
             watch.step()
     if not quick and PAGE.is_file():
         _write(table(plain, sweep, found, len(asked.queries)))
-    return rows_of(plain, sweep, found)
+    return rows_of(plain, sweep, found) + reason_rows(reasons)
 
 
 def rows_of(
