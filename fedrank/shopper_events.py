@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from client import errors
 from client.consent import Purpose
 from client.errors import ClientError
 from client.events import Event
@@ -17,7 +18,7 @@ from client.store_consent import Consents
 from model.features import KINDS
 from privacy.errors import PrivacyError
 from privacy.pseudonyms import NotAPseudonym, Pseudonymiser, check_pseudonyms
-from server.errors import FeedbackUnavailable, ProfileUnavailable, ServerError
+from server.errors import FeedbackUnavailable, ProfileUnavailable, ServerError, StoreFull
 from server.serving.query import PastEvent
 from server.serving.stores import FeedbackEvent
 
@@ -48,7 +49,7 @@ class ShopperEvents:
 
     def record(self, batch: Sequence[FeedbackEvent]) -> int:
         """Store the new events of a batch, all or none."""
-        with _raising(FeedbackUnavailable):
+        with _raising(FeedbackUnavailable, full=StoreFull):
             pseudonyms = {shopper: self._pseudonym(shopper) for shopper in {event.shopper for event in batch}}
             return self._store.append(_stored(event, pseudonyms[event.shopper]) for event in batch)
 
@@ -62,10 +63,15 @@ class ShopperEvents:
 
 
 @contextmanager
-def _raising(error: type[ServerError]) -> Iterator[None]:
-    """Tell the server room in its own words that the store cannot be used; store errors hold no shopper."""
+def _raising(error: type[ServerError], full: type[ServerError] | None = None) -> Iterator[None]:
+    """Tell the server room in its own words that the store cannot be used; store errors hold no shopper.
+
+    `full` is the word for a store without room, where it differs.
+    """
     try:
         yield
+    except errors.StoreFull as cause:
+        raise (full or error)(str(cause)) from cause
     except (ClientError, PrivacyError) as cause:
         raise error(str(cause)) from cause
 

@@ -24,7 +24,7 @@ from server.errors import (
     Violation,
     WrongModelVersion,
 )
-from server.serving.logs import fields
+from server.serving.logs import fault, fields
 from server.serving.observation import note_refusal
 
 DOMAIN = "fedrank"
@@ -33,6 +33,11 @@ MAX_VIOLATIONS = 10
 RETRY_SECONDS = 1.0
 FULL_RETRY_SECONDS = 60.0
 """When to try again where a person has to make room first."""
+STORE_UNAVAILABLE = "events cannot be stored now, and none of this message were; send the stream again"
+STORE_FULL = (
+    "there is no room for events, and none of this message were stored; rankings go on. "
+    "Send the stream again when the operator, whose log says more, has made room"
+)
 
 _CODES: dict[type[ServerError], int] = {
     InvalidRequest: code_pb2.INVALID_ARGUMENT,
@@ -55,7 +60,7 @@ def status_of(error: ServerError) -> status_pb2.Status:
     code = next((_CODES[kind] for kind in type(error).__mro__ if kind in _CODES), None)
     if code is None:
         return internal_error()
-    text = _sentence(error) if isinstance(error, InvalidRequest) else str(error)
+    text = _sentence(error)
     info = error_details_pb2.ErrorInfo(reason=_reason(type(error).__name__), domain=DOMAIN)
     return status_pb2.Status(
         code=code, message=text, details=[_packed(detail) for detail in (info, *_details(error))]
@@ -70,7 +75,7 @@ def _details(error: ServerError) -> list[message.Message]:
         case QuotaExceeded():
             return [_quota_failure(error.subject, str(error)), _retry(error.retry_seconds)]
         case StoreFull():
-            return [_quota_failure("the event store", str(error)), _retry(FULL_RETRY_SECONDS)]
+            return [_quota_failure("the event store", STORE_FULL), _retry(FULL_RETRY_SECONDS)]
         case FeedbackUnavailable():
             return [_retry(RETRY_SECONDS)]
     return []
@@ -90,6 +95,8 @@ async def refuse(context: grpc.aio.ServicerContext[Any, Any], error: Exception) 
     if isinstance(error, grpc.aio.AbortError):
         raise error
     note_refusal(error)
+    if isinstance(error, FeedbackUnavailable):
+        _log.error("events cannot be stored", extra=fault(error))
     if isinstance(error, ServerError):
         await _end(context, status_of(error))
     _log.error("a call failed unforeseen", extra=fields(error=type(error).__name__, place=_place(error)))
@@ -101,7 +108,19 @@ async def _end(context: grpc.aio.ServicerContext[Any, Any], status: status_pb2.S
     await context.abort(plain.code, plain.details, plain.trailing_metadata)
 
 
-def _sentence(error: InvalidRequest) -> str:
+def _sentence(error: ServerError) -> str:
+    """What a person reads: the error's own words, unless they are about the inside of the endpoint."""
+    match error:
+        case StoreFull():
+            return STORE_FULL
+        case FeedbackUnavailable():
+            return STORE_UNAVAILABLE
+        case InvalidRequest():
+            return _violations(error)
+    return str(error)
+
+
+def _violations(error: InvalidRequest) -> str:
     more = len(error.violations) - MAX_VIOLATIONS
     words = "; ".join(f"{one.field}: {one.problem}" for one in error.violations[:MAX_VIOLATIONS])
     return f"{words}; and {more} more" if more > 0 else words

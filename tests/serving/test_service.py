@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from proto.fedrank.ranking.v1 import ranking_pb2 as pb
 from proto.fedrank.ranking.v1.ranking_pb2_grpc import RankingServiceStub
-from server.errors import FeedbackUnavailable, ProfileUnavailable
+from server.errors import FeedbackUnavailable, ProfileUnavailable, StoreFull
 from server.serving.engine import Engine
 from server.serving.service import ServiceRules
 
@@ -338,14 +338,18 @@ def test_an_event_that_is_neither_shown_nor_done_and_an_empty_or_huge_message_ar
 
 
 def test_a_store_that_cannot_write_is_unavailable_with_when_to_retry(stub: Any, store: Any) -> None:
-    """Nothing is acknowledged; rankings go on."""
-    store.fault = FeedbackUnavailable("the event store is full")
-    code, _, details, words = refusal(lambda: stub.RecordEvents(messages(event(1)), timeout=5))
-    assert code is grpc.StatusCode.UNAVAILABLE
-    assert words == "the event store is full"
-    retry = error_details_pb2.RetryInfo()
-    assert any(detail.Unpack(retry) for detail in details)
-    assert retry.retry_delay.seconds == 1
+    """Nothing is acknowledged; rankings go on; where and why stands in the log alone."""
+    for fault, expected, pause in (
+        (FeedbackUnavailable("events.db is locked"), grpc.StatusCode.UNAVAILABLE, 1),
+        (StoreFull("events.db is full"), grpc.StatusCode.RESOURCE_EXHAUSTED, 60),
+    ):
+        store.fault = fault
+        code, _, details, words = refusal(lambda: stub.RecordEvents(messages(event(1)), timeout=5))
+        assert code is expected
+        assert "events.db" not in words
+        retry = error_details_pb2.RetryInfo()
+        assert any(detail.Unpack(retry) for detail in details)
+        assert retry.retry_delay.seconds == pause
     assert len(stub.Rank(question(), timeout=5).items) == 10
 
 
