@@ -1,8 +1,8 @@
 """Coverage-guided fuzzing of everything that reads a request, without a network.
 
 `python tests/serving/fuzz_requests.py RUN -max_total_time=60`: RUN is a run folder of `fedrank simulate`, the other
-words are libFuzzer's. A finding is any exception that is not a refusal, or an answer that breaks a promise; its input is
-left in a file. Needs the package atheris. `test_fuzz.py` runs it for a bounded time.
+words are libFuzzer's. A finding is any exception that is not a refusal, or an answer that breaks a promise; its input
+is left in a file. Needs the package atheris. `test_fuzz.py` runs it for a bounded time.
 """
 
 from __future__ import annotations

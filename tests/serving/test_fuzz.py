@@ -37,7 +37,7 @@ def test_coverage_guided_fuzzing_finds_no_request_that_is_a_fault_of_the_endpoin
     }
     seeds = [
         b"\x00" + pb.RankRequest(surface=surface, k=9, query="tea", item_id="item-01").SerializeToString()
-        for surface in pb.Surface.values()[1:]
+        for surface in pb.Surface.keys()[1:]
     ]
     asked = pb.RankRequest(surface=pb.SURFACE_CART, k=9, history=history, session=history)
     told = pb.RecordEventsRequest(
