@@ -37,14 +37,12 @@ class Question:
         """How many items to look for so that enough stay when the barred ones are left out, as a rule."""
         return self.wanted + min(len(self.profile.barred), _MORE_FOR_BARRED)
 
-    def keeps(self, items: Ints) -> Sequence[int]:
+    def keeps(self, items: Ints) -> Ints:
         """Places of the items that may be listed; an item -1 is none."""
         barred = self.profile.barred
-        places = [place for place, item in enumerate(items.tolist()) if item >= 0 and item not in barred]
-        if self.field.mask is None:
-            return places
-        allowed = self.field.mask[items].tolist()
-        return [place for place in places if allowed[place]]
+        kept = [place for place, item in enumerate(items.tolist()) if item >= 0 and item not in barred]
+        places = np.array(kept, dtype=np.int64)
+        return places if self.field.mask is None else places[self.field.mask[items[places]]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +70,7 @@ def together(snapshot: Snapshot, questions: Sequence[Question]) -> list[tuple[In
     for row, question in enumerate(questions):
         places = question.keeps(items[row])
         if len(places) < question.wanted and items.shape[1] < len(snapshot.items):
-            answers.append(_wider(snapshot, question, question.parts.query, items.shape[1]))
+            answers.append(_searched(snapshot, question, question.parts.query, items.shape[1] * _WIDER))
         else:
             answers.append((items[row, places], scores[row, places]))
     return answers
@@ -82,23 +80,22 @@ def nearest(snapshot: Snapshot, question: Question, vector: Floats) -> tuple[Int
     """The items of the question's field nearest to a vector (D,), best first, and their scores."""
     mask = question.field.mask
     if mask is None:
-        return _wider(snapshot, question, vector, question.depth)
+        return _searched(snapshot, question, vector, question.depth)
     size = int(np.count_nonzero(mask))
     if size <= LARGEST_LISTED:
         return _scored(snapshot, question, vector, np.flatnonzero(mask & snapshot.items.servable))
-    return _wider(snapshot, question, vector, question.depth * len(mask) // size)
+    return _searched(snapshot, question, vector, question.depth * len(mask) // size)
 
 
-def _wider(snapshot: Snapshot, question: Question, vector: Floats, depth: int) -> tuple[Ints, Floats]:
-    """Search ever deeper until enough items remain or all were looked at."""
-    while True:
-        depth *= _WIDER
-        if depth >= len(snapshot.items):
-            return _scored(snapshot, question, vector, np.flatnonzero(snapshot.items.servable))
+def _searched(snapshot: Snapshot, question: Question, vector: Floats, depth: int) -> tuple[Ints, Floats]:
+    """Search to this depth, and ever deeper until enough items remain or all were looked at."""
+    while depth < len(snapshot.items):
         items, scores = snapshot.index.search(vector[None], depth)
         places = question.keeps(items[0])
         if len(places) >= question.wanted:
             return items[0, places], scores[0, places]
+        depth *= _WIDER
+    return _scored(snapshot, question, vector, np.flatnonzero(snapshot.items.servable))
 
 
 def _scored(snapshot: Snapshot, question: Question, vector: Floats, items: Ints) -> tuple[Ints, Floats]:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from model.features import DAY, HOUR, KINDS, SURFACES, Context, moments
-from model.onnx_tower import ABSENT, codes_newest_first
+from model.onnx_tower import codes_newest_first
 from server.serving.past import Past
 from server.serving.query import RankQuery, Surface
 from server.serving.snapshot import Floats, Snapshot
@@ -23,6 +23,7 @@ Bools = npt.NDArray[np.bool_]
 
 _VIEW = np.array([KINDS.index("view")])
 _TODAY = np.zeros(1, dtype=np.int64)
+_NUMBER = {surface: SURFACES.index(surface) for surface in Surface}
 _UNKNOWN_MOMENT = (-1, -1, -1, -1)
 
 
@@ -38,7 +39,7 @@ def read_events(
 ) -> Reading:
     """The tower's input. With `is_user` the vector `given` is a whole user embedding, its moment included."""
     days = (query.timestamp - read.times) // DAY if snapshot.has_clock else None
-    codes = np.full((2, len(read.items) + (anchor is not None)), ABSENT, dtype=np.int64)
+    codes = np.zeros((2, len(read.items) + (anchor is not None)), dtype=np.int64)  # ABSENT
     anchors = np.zeros(codes.shape[1], dtype=np.float32)
     events = read.items
     history = codes_newest_first(read.kinds, days)
@@ -61,7 +62,7 @@ def read_events(
         codes=codes,
         anchors=anchors,
         context=_UNKNOWN_MOMENT if is_user else _moment(query.surface, query.timestamp, snapshot.has_clock),
-        surface=SURFACES.index(query.surface),
+        surface=_NUMBER[query.surface],
         given=given,
         text=snapshot.reader.read(query.words) if query.surface is Surface.SEARCH else None,
         newest=(0, newest),

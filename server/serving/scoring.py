@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from model.features import SURFACES
 from server.serving.profile import Profile
 from server.serving.query import RankQuery, Surface
 from server.serving.snapshot import Floats, Snapshot
@@ -58,7 +57,7 @@ def compose(snapshot: Snapshot, queries: Sequence[RankQuery], profiles: Sequence
     return [
         Parts(
             query=fused.query[row],
-            weights=snapshot.fusion[SURFACES.index(query.surface)],
+            weights=snapshot.fusion[profile.reading.surface],
             items=_items(profile),
             vectors=profile.reading.vectors,
             counts=fused.counts[row, :, : len(profile.reading.vectors)],
