@@ -100,17 +100,17 @@ def among(scorer: Scorer, items: Indices) -> Scorer:
     return scores
 
 
-def pooled(results: Sequence[Result], cuts: Sequence[ColdCut]) -> Result:
+def pooled(results: Sequence[Result], splits: Sequence[Split]) -> Result:
     """Return one result of the same model over several folds: the mean over the folds that judged a shopper.
 
     Shoppers bear the number of their place in the sorted list of all shoppers' ids.
     """
-    names = sorted({name for cut in cuts for name in cut.split.shoppers})
+    names = sorted({name for split in splits for name in split.shoppers})
     number = {name: place for place, name in enumerate(names)}
     who = np.concatenate(
         [
-            np.array([number[cut.split.shoppers[row]] for row in result.shoppers], dtype=np.int64)
-            for result, cut in zip(results, cuts, strict=True)
+            np.array([number[split.shoppers[row]] for row in result.shoppers], dtype=np.int64)
+            for result, split in zip(results, splits, strict=True)
         ]
     )
     shoppers, place = np.unique(who, return_inverse=True)

@@ -54,7 +54,7 @@ def cold_table(
     for fold, cut in enumerate(cuts):
         for name, scorer in _models(cut, tower, kinds, mu2, seed * FOLDS + fold).items():
             found.setdefault(name, []).append(judged(name, scorer, cut, candidates))
-    return {name: pooled(results, cuts) for name, results in found.items()}
+    return {name: pooled(results, [cut.split for cut in cuts]) for name, results in found.items()}
 
 
 def _models(

@@ -30,6 +30,10 @@ class Bench:
 
 
 BENCHES: dict[str, Bench] = {
+    "surfaces": Bench(
+        module="evaluation.bench.surfaces",
+        words="every surface through the serving engine under a stated epsilon, beside named simple rankers",
+    ),
     "simulation": Bench(
         module="evaluation.bench.simulation",
         words="speed and memory of a cohort of shoppers, beside other simulators on the same work",

@@ -107,7 +107,7 @@ def test_competing_with_all_items_is_never_easier(cuts: list[ColdCut], tower: Co
 def test_pooled_values_are_a_shoppers_mean_over_folds(cuts: list[ColdCut], tower: ContentTower) -> None:
     """By hand for one shopper; models pooled over the same folds can be compared in pairs."""
     results = [judged("m", content_only(cut.split, tower.features, 0), cut, Candidates.COLD) for cut in cuts]
-    whole = pooled(results, cuts)
+    whole = pooled(results, [cut.split for cut in cuts])
     names = sorted({name for cut in cuts for name in cut.split.shoppers})
     name = names[int(whole.shoppers[7])]
     mine = [
@@ -118,7 +118,7 @@ def test_pooled_values_are_a_shoppers_mean_over_folds(cuts: list[ColdCut], tower
     ]
     assert whole.per_shopper["recall@50"][7] == pytest.approx(np.mean(mine))
     assert set(whole.per_shopper) == set(METRICS)
-    assert paired_difference(whole, pooled(results, cuts), "ndcg@10").high == 0.0
+    assert paired_difference(whole, pooled(results, [cut.split for cut in cuts]), "ndcg@10").high == 0.0
 
 
 def test_category_popularity_lends_a_cold_item_the_audience_of_its_kind(cuts: list[ColdCut]) -> None:
