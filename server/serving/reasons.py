@@ -105,8 +105,8 @@ def _because(
     total[causes[:, None] == items] = -np.inf
     strongest = total.argmax(axis=0)
     rows = np.arange(len(items))
-    together = lost.together[strongest, rows] > lost.taste[strongest, rows]
-    holds = total[strongest, rows] > least
+    worst = total[strongest, rows]
+    holds, together = worst > least, 2 * lost.together[strongest, rows] > worst
 
     @cache
     def reason(row: int, goes_with: bool) -> Reason:

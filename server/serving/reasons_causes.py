@@ -28,7 +28,9 @@ _CODES = len(KINDS) * POSITION_BUCKETS * _AGES + 1
 _BUCKET = log_bucket(np.arange(HISTORY_LIMIT + 1), POSITION_BUCKETS)
 _FIRST = np.flatnonzero(np.diff(_BUCKET)) + 1
 """Places that are the first of their bucket, but for the newest: there an event moves when a newer one is gone."""
-_TINY = 1e-30
+_TINY = np.float32(1e-30)
+_NOTHING = -1
+"""An item that no event has."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,36 +59,42 @@ def drops(snapshot: Snapshot, reading: Reading, parts: Parts, causes: Ints, item
     """
     tables = _tables_of(snapshot.tower, parts.vectors.shape[1], snapshot.dim)
     rows = snapshot.index.vectors[items]
-    dim, removed = snapshot.dim, causes[:, None] == parts.items
+    dim = snapshot.dim
+    removed = np.append(causes, _NOTHING)[:, None] == parts.items
     dots = parts.vectors[:, :dim] @ (tables.gain * rows[:, :dim]).T
     taste = np.zeros((len(causes), len(items)), dtype=np.float32)
     for which, codes in enumerate(reading.codes):
         if parts.weights[which] and codes.any():
             taste += parts.weights[which] * _lost(codes, parts.counts[which], removed, dots, tables.counts)
     if snapshot.tower.attends:
-        _attend(snapshot, reading, parts, removed, rows, taste)
+        _attend(snapshot, reading, parts, removed[:-1], rows, taste)
     together = np.zeros_like(taste)
     if parts.weights[2] and dim < rows.shape[1] - 1 and parts.anchors.any():
         fits = parts.vectors[:, dim:-1] @ rows[:, dim:-1].T
-        together += parts.weights[2] * _lost_together(parts.anchors, removed, fits)
+        together += parts.weights[2] * _lost_together(parts.anchors, removed[:-1], fits)
     return Drops(taste=taste, together=together)
 
 
 def _lost(codes: Ints, counts: Floats, removed: Bools, dots: Floats, table: Floats) -> Floats:
-    """(c, k) what one reading loses without each cause; `dots` (e, k)."""
+    """(c, k) what one reading loses without each cause; `dots` (e, k).
+
+    `removed` (c + 1, e) has one row more than there are causes, in which nothing is removed.
+    """
     present = np.flatnonzero(codes)
     if len(present) < len(codes):
         codes, counts, removed, dots = codes[present], counts[present], removed[:, present], dots[present]
     left = np.where(removed, np.float32(0.0), counts)
-    events = removed.sum(axis=1)
-    place = np.where(events > 0, removed.argmax(axis=1), len(codes))
-    first = _FIRST[: np.searchsorted(_FIRST, len(codes))]
+    events = np.count_nonzero(removed, axis=1)
+    place = np.where(events, removed.argmax(axis=1), len(codes))
+    first = _FIRST[: _BUCKET[len(codes) - 1]]
     moved = counts[first] * (table[codes[first] - _AGES] / table[codes[first]])
     left[:, first] = np.where(place[:, None] < first, moved, left[:, first])
-    several = np.flatnonzero(events > 1)
-    if len(several):
+    if events.max() > 1:
+        several = np.flatnonzero(events > 1)
         left[several] = _counts_without(codes, counts, removed[several], table)
-    return _pooled(counts[None], dots) - _pooled(left, dots)
+    totals = left @ np.ones(len(codes), dtype=np.float32)
+    pooled = left @ dots / np.sqrt(np.maximum(totals, _TINY))[:, None]
+    return np.asarray(pooled[-1] - pooled[:-1])
 
 
 def _counts_without(codes: Ints, counts: Floats, removed: Bools, table: Floats) -> Floats:
@@ -96,11 +104,6 @@ def _counts_without(codes: Ints, counts: Floats, removed: Bools, table: Floats) 
     left = np.repeat(counts[None], len(removed), axis=0)
     left[changed] *= table[moved[changed]] / table[codes[changed[1]]]
     return left
-
-
-def _pooled(counts: Floats, dots: Floats) -> Floats:
-    """Sum of a d / sqrt(sum of a), by row of `counts` (c, e)."""
-    return np.asarray(counts @ dots / np.sqrt(np.maximum(counts.sum(axis=1, keepdims=True), _TINY)))
 
 
 def _lost_together(anchors: Floats, removed: Bools, fits: Floats) -> Floats:
