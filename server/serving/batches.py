@@ -53,7 +53,11 @@ class Batches(Generic[Question, Answer]):
     def _answer_together(self, batch: Sequence[tuple[Question, asyncio.Future[Answer]]]) -> None:
         if not batch:
             return
-        answers = self._answer([question for question, _ in batch])
+        answers: Sequence[Answer | Exception]
+        try:
+            answers = self._answer([question for question, _ in batch])
+        except Exception as error:  # nobody waits for ever, and the next batch is answered
+            answers = [error] * len(batch)
         for (_, future), answer in zip(batch, answers, strict=True):
             if isinstance(answer, Exception):
                 future.set_exception(answer)

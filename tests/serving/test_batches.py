@@ -93,3 +93,23 @@ def test_a_question_whose_caller_has_gone_is_not_answered() -> None:
     batches = Batches(answer)
     assert asyncio.run(ask()) == 4
     assert answer.batches == [[2]]
+
+
+def test_a_fault_of_the_whole_batch_is_everybodys_and_the_next_batch_is_answered() -> None:
+    """Nobody waits until the deadline, and the endpoint goes on."""
+
+    def fail_once(questions: Sequence[int]) -> list[int | Exception]:
+        if not answered.batches:
+            answered.batches.append([])
+            raise RuntimeError("once")
+        return answered(questions)
+
+    async def ask() -> tuple[list[int | BaseException], int]:
+        first = await asyncio.gather(batches.ask(1), batches.ask(2), return_exceptions=True)
+        return first, await batches.ask(3)
+
+    answered = Doubling()
+    batches = Batches(fail_once)
+    first, second = asyncio.run(ask())
+    assert [type(one) for one in first] == [RuntimeError, RuntimeError]
+    assert second == 6
