@@ -9,7 +9,7 @@ import sys
 import typer
 
 from fedrank import __version__
-from fedrank.commands import certificates, consent, data, db, keys, privacy, subject
+from fedrank.commands import catalogue, certificates, consent, data, db, index, keys, privacy, subject
 from fedrank.commands.bench import HELP, bench
 from fedrank.commands.rank import rank
 from fedrank.commands.retention import retention
@@ -32,6 +32,8 @@ app.add_typer(privacy.app, name="privacy")
 app.add_typer(db.app, name="db")
 app.add_typer(keys.app, name="keys")
 app.add_typer(certificates.app, name="certificates")
+app.add_typer(catalogue.app, name="catalogue")
+app.add_typer(index.app, name="index")
 app.command()(simulate)
 app.command()(serve)
 app.command()(rank)

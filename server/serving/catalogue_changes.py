@@ -23,7 +23,7 @@ FOLDER = "catalogue-changes"
 FEW = 1_000
 _SHARE = 20
 _DIGITS = 8
-_COLUMNS: dict[str, type[pl.DataType]] = {
+COLUMNS: dict[str, type[pl.DataType]] = {
     "item_id": pl.String,
     "title": pl.String,
     "category": pl.String,
@@ -79,7 +79,7 @@ class Changes:
         table = table.with_columns(pl.Series("in_stock", now, dtype=pl.Boolean))
         kept = table.filter(~pl.col("item_id").is_in(sorted(self.removed)))
         present = self.present()
-        told = [name for name in _COLUMNS if name in table.columns or present[name].count()]
+        told = [name for name in COLUMNS if name in table.columns or present[name].count()]
         return pl.concat([kept, present.select(told)], how="diagonal_relaxed")
 
     def present(self) -> pl.DataFrame:
@@ -103,13 +103,13 @@ def folded(changes: Sequence[Change]) -> Changes:
                 removed.add(item_id)
         for row in change.added:
             places[row["item_id"]] = len(rows)
-            rows.append({name: row.get(name) for name in _COLUMNS})
+            rows.append({name: row.get(name) for name in COLUMNS})
         for item_id, is_there in change.stock.items():
             if item_id in places:
                 rows[places[item_id]]["in_stock"] = is_there
             else:
                 stock[item_id] = is_there
-    added = pl.DataFrame(rows, schema=_COLUMNS)
+    added = pl.DataFrame(rows, schema=COLUMNS)
     return Changes(added=added, gone=frozenset(gone), removed=frozenset(removed), stock=stock)
 
 

@@ -23,6 +23,7 @@ def likely_questions(
     gain: Floats,
     *,
     count: int = QUESTIONS,
+    seed: int = 2,
 ) -> Floats:
     """Question vectors (count, D) of made-up shoppers, spread over the surfaces.
 
@@ -36,8 +37,9 @@ def likely_questions(
         fusion: (surfaces, features) of `model.fusion`.
         gain: (dim,) of the user tower.
         count: how many.
+        seed: others give other shoppers.
     """
-    draws = np.random.default_rng(2)
+    draws = np.random.default_rng(seed)
     by_group = np.argsort(groups, kind="stable")
     starts = np.searchsorted(groups[by_group], np.arange(int(groups.max()) + 2))
     questions = np.empty((count, vectors.shape[1]), dtype=np.float32)

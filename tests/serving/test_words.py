@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import unicodedata
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.serving.words import MAX_QUERY_WORDS, WordIndex, words_of
+from server.serving.words import MAX_QUERY_WORDS, WordIndex, word_columns, words_of
 
 TEXTS = ["Dark Coffee beans", "green tea", "绿茶 tea bags", "红茶", "coffee and tea", "茶", "ＧＲＥＥＮ mug"]
 
@@ -79,3 +82,27 @@ def test_the_index_agrees_with_a_plain_scan_of_the_texts(texts: list[str], query
     assert matches.items.tolist() == expected
     assert all(0 < share <= 1.000001 for share in matches.coverage.tolist())
     assert all(matches.held(item) for item in expected)
+
+
+@given(
+    st.lists(st.text("ab 茶绿红 ßＡé", max_size=12), max_size=12),
+    st.lists(st.text("ab 茶绿红 ßＡé", max_size=12), max_size=4),
+    st.text("ab 茶绿红 ßＡé", max_size=10),
+)
+def test_a_match_is_what_reading_every_text_gives(texts: list[str], added: list[str], query: str) -> None:
+    """Items, held words and weights, over texts indexed together or some of them later."""
+    everything = [*texts, *added]
+    words = words_of(query)
+    held = [
+        {*words_of(text), *(sign for sign in unicodedata.normalize("NFKC", text) if sign in "茶绿红")}
+        for text in everything
+    ]
+    expected = [item for item, own in enumerate(held) if own & set(words)]
+    weights = {word: np.log1p(len(everything) / max(sum(word in own for own in held), 0.5)) for word in words}
+    parts = WordIndex(word_columns(texts), word_columns(added))
+    for matches in (WordIndex.over(everything).match(query), parts.match(query)):
+        assert matches.items.tolist() == expected
+        for row, item in enumerate(expected):
+            assert set(matches.held(item)) == held[item] & set(words)
+            share = sum(weights[word] for word in words if word in held[item]) / sum(weights.values())
+            assert matches.coverage[row] == pytest.approx(share, rel=1e-5)

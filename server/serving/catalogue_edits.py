@@ -1,0 +1,122 @@
+"""Edits of a catalogue that is being served: checked against what is there now, then written to its log."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Collection
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from server.errors import CatalogueError
+from server.serving.catalogue import read_catalogue
+from server.serving.catalogue_changes import COLUMNS, Change, ChangeLog, folded
+from server.serving.promotions import PROMOTIONS_FILE, read_promotions
+
+CATALOGUE_FILE = "catalogue.parquet"
+_NAMED = 3
+"""Ids that an error names; it tells the number of the others."""
+
+
+class CatalogueEdits:
+    """The catalogue of one run folder, and the changes that may still be made to it."""
+
+    def __init__(self, run: Path) -> None:
+        """Read what is there; raises `CatalogueError` where the catalogue or its log cannot be read."""
+        self._run = run
+        self._log = ChangeLog(run)
+        table = read_catalogue(run / CATALOGUE_FILE).table
+        changes = folded(self._log.read(0, self._log.last()))
+        self._ids = frozenset(changes.applied(table)["item_id"])
+
+    def add(self, path: Path) -> int:
+        """Add the items of a parquet or CSV file; returns the number of the entry.
+
+        Needed are `item_id` and `merchant_id`; of the other columns those of a catalogue are taken. Raises
+        `CatalogueError` where the file cannot be used or an item is there already.
+        """
+        table = _read(path)
+        if there := self._ids.intersection(table["item_id"]):
+            raise CatalogueError(
+                f"{_some(there)} of {path.name} are in the catalogue already; leave them out, or remove them first, "
+                "which gives up what the model has learned of them"
+            )
+        return self._log.append(Change(added=table.to_dicts()))
+
+    def remove(self, ids: Collection[str]) -> int:
+        """Take items out; returns the number of the entry. Raises `CatalogueError` for an id that is not there."""
+        self._check(ids)
+        return self._log.append(Change(removed=sorted(set(ids))))
+
+    def stock(self, ids: Collection[str], *, there: bool) -> int:
+        """Say that items are in stock, or not; returns the number of the entry. Raises as `remove`."""
+        self._check(ids)
+        return self._log.append(Change(stock=dict.fromkeys(ids, there)))
+
+    def promotions(self, path: Path) -> int:
+        """Take a file of promotions in place of the one that counts now; returns how many are of known items.
+
+        Raises `CatalogueError` where it cannot be read or a row contradicts itself.
+        """
+        found = 0
+
+        def find(ids: Collection[str]) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
+            nonlocal found
+            known = np.array([0 if item_id in self._ids else -1 for item_id in ids], dtype=np.int32)
+            found = int(np.count_nonzero(known >= 0))
+            return known
+
+        if not path.exists():
+            raise CatalogueError(f"{path} is not there; give a parquet file of promotions")
+        read_promotions(path, find)
+        _replace(self._run / PROMOTIONS_FILE, path.read_bytes())
+        return found
+
+    def _check(self, ids: Collection[str]) -> None:
+        if unknown := set(ids) - self._ids:
+            raise CatalogueError(
+                f"{_some(unknown)} are not in the catalogue of {len(self._ids)} items; take ids from "
+                f"{CATALOGUE_FILE} or from what was added since"
+            )
+
+
+def _read(path: Path) -> pl.DataFrame:
+    """Items of a file, with the columns that a change may hold."""
+    try:
+        table = pl.read_csv(path) if path.suffix.lower() == ".csv" else pl.read_parquet(path)
+        table = table.select(
+            pl.col(name).cast(kind) for name, kind in COLUMNS.items() if name in table.columns
+        )
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise CatalogueError(
+            f"{path} cannot be read as items ({type(error).__name__}); give a parquet or CSV file with columns as in "
+            f"{CATALOGUE_FILE}"
+        ) from error
+    for name in ("item_id", "merchant_id"):
+        if name not in table.columns or table[name].null_count():
+            raise CatalogueError(f"{path} has items without {name}; give each one")
+    if table.height == 0 or table["item_id"].n_unique() < table.height:
+        raise CatalogueError(f"{path} holds no item, or one twice; give one row per item")
+    return table
+
+
+def _some(ids: Collection[str]) -> str:
+    named = ", ".join(repr(item_id) for item_id in sorted(ids)[:_NAMED])
+    return named if len(ids) <= _NAMED else f"{named} and {len(ids) - _NAMED} more"
+
+
+def _replace(path: Path, body: bytes) -> None:
+    """Put a file in place at once."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(body)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    except OSError:
+        Path(name).unlink(missing_ok=True)
+        raise

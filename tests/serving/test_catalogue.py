@@ -1,0 +1,156 @@
+"""A catalogue is edited from the command line while an engine serves it; the log keeps every edit, in order."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from fedrank.cli import app
+from server.errors import CatalogueError
+from server.registry import Registry
+from server.serving.catalogue import read_catalogue
+from server.serving.catalogue_changes import Change, ChangeLog, folded
+from server.serving.catalogue_edits import CatalogueEdits
+from server.serving.engine import Engine
+from server.serving.query import RankQuery, Surface
+from server.serving.snapshot_source import FOLDER
+
+IDS = st.sampled_from("abcdef")
+ENTRIES = st.one_of(
+    st.lists(IDS, min_size=1, unique=True).map(lambda ids: Change(added=[_item(item_id) for item_id in ids])),
+    st.lists(IDS, min_size=1).map(lambda ids: Change(removed=ids)),
+    st.dictionaries(IDS, st.booleans(), min_size=1).map(lambda stock: Change(stock=stock)),
+)
+
+
+def _item(item_id: str) -> dict[str, Any]:
+    return {"item_id": item_id, "merchant_id": "shop", "title": item_id}
+
+
+def fedrank(*words: object) -> Any:
+    """What a command prints as JSON; fails with its output unless it ends well."""
+    done = CliRunner().invoke(app, [*map(str, words), "--json"])
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)
+
+
+def listed(engine: Engine) -> set[str]:
+    """What surface home lists of the whole catalogue."""
+    query = RankQuery(surface=Surface.HOME, k=200, timestamp=1_700_000_000)
+    return {item.item_id for item in engine.rank([query])[0].listed()}
+
+
+def refused(words: str, run: Path, *command: object) -> None:
+    """A command that must end with an error of these words, and change nothing."""
+    before = ChangeLog(run).last()
+    done = CliRunner().invoke(app, [*map(str, command), "--run", str(run)])
+    assert isinstance(done.exception, CatalogueError) and words in str(done.exception), done.output
+    assert ChangeLog(run).last() == before
+
+
+@given(st.lists(ENTRIES, max_size=12), st.sets(IDS))
+def test_folded_changes_are_what_one_by_one_would_give(changes: list[Change], base: set[str]) -> None:
+    """Against a plain dictionary of what is there and in stock; an item that comes again starts in stock."""
+    there = dict.fromkeys(sorted(base), True)
+    for change in changes:
+        for item_id in change.removed:
+            there.pop(item_id, None)
+        there |= {row["item_id"]: True for row in change.added}
+        there |= {item_id: known for item_id, known in change.stock.items() if item_id in there}
+    table = pl.DataFrame(
+        [_item(item_id) for item_id in sorted(base)], schema=dict.fromkeys(_item(""), pl.String)
+    )
+    after = folded(changes).applied(table)
+    assert dict(zip(after["item_id"], after["in_stock"].fill_null(True), strict=True)) == there
+    assert after.height == len(there)
+
+
+def test_entries_of_many_writers_are_all_kept(tmp_path: Path) -> None:
+    """Each gets a number of its own, without a gap."""
+    with multiprocessing.get_context("fork").Pool(4) as pool:
+        numbers = pool.starmap(_append, [(tmp_path, writer) for writer in range(20)])
+    assert sorted(numbers) == list(range(1, 21))
+    removed = [change.removed[0] for change in ChangeLog(tmp_path).read(0, 20)]
+    assert sorted(removed) == sorted(f"item-{writer}" for writer in range(20))
+
+
+def _append(run: Path, writer: int) -> int:
+    return ChangeLog(run).append(Change(removed=[f"item-{writer}"]))
+
+
+def test_a_running_engine_takes_what_the_command_line_says(run_folder: Path) -> None:
+    """Items come, go out of stock and back, and go for good; promotions are replaced. Nothing is restarted."""
+    engine = Engine.load(Registry(run_folder / "registry"), run_folder / "catalogue.parquet")
+    before = listed(engine)
+    assert engine.refresh() is False
+    new = run_folder / "new.csv"
+    new.write_text("item_id,merchant_id,title,price\nnew-1,merchant-1,jade tea,2.5\nnew-2,merchant-1,,\n")
+    steps: list[tuple[tuple[object, ...], set[str]]] = [
+        (("add", new), before | {"new-1", "new-2"}),
+        (("stock", "new-1", "item-04", "--out"), before - {"item-04"} | {"new-2"}),
+        (("stock", "new-1", "--in"), before - {"item-04"} | {"new-1", "new-2"}),
+        (("remove", "new-2", "item-05"), before - {"item-04", "item-05"} | {"new-1"}),
+    ]
+    for number, (command, expected) in enumerate(steps, start=1):
+        assert fedrank("catalogue", *command, "--run", run_folder) == {"change": number}
+        assert engine.refresh() is True
+        assert listed(engine) == expected
+    rows = [
+        {"promotion_id": "p", "item_id": item, "kind": "coupon", "discount": 0.5}
+        for item in ("new-1", "none")
+    ]
+    absent = {"text": None, "least_quantity": None, "starts": None, "ends": None}
+    pl.DataFrame([row | absent for row in rows]).write_parquet(run_folder / "offers.parquet")
+    told = fedrank("catalogue", "promotions", run_folder / "offers.parquet", "--run", run_folder)
+    assert told == {"promotions": 1}
+    assert engine.refresh() is True
+    snapshot = engine.snapshot
+    assert snapshot.promotions.best(int(snapshot.items.find(["new-1"])[0]), 0) is not None
+
+
+def test_edits_that_cannot_be_meant_are_refused(run_folder: Path, tmp_path: Path) -> None:
+    """Known ids to add, unknown ones to remove, files that are no items: each error says the next step."""
+    file = tmp_path / "items.csv"
+    refused(
+        "'none' are not in the catalogue of 60 items", run_folder, "catalogue", "remove", "none", "item-01"
+    )
+    refused("and 1 more are not", run_folder, "catalogue", "stock", *"wxyz", "--out")
+    for text, words in {
+        "item_id,merchant_id\nitem-01,m\n": "'item-01' of items.csv are in the catalogue already",
+        "item_id,merchant_id\nnew,m\nnew,m\n": "one row per item",
+        "item_id,merchant_id\nnew,\n": "items without merchant_id",
+        "item_id\nnew\n": "items without merchant_id",
+        "": "cannot be read as items",
+    }.items():
+        file.write_text(text)
+        refused(words, run_folder, "catalogue", "add", file)
+    refused("is not there", run_folder, "catalogue", "promotions", tmp_path / "none.parquet")
+
+
+def test_an_item_that_went_may_come_again(run_folder: Path) -> None:
+    """Removing makes room for the id."""
+    CatalogueEdits(run_folder).remove(["item-01"])
+    with pytest.raises(CatalogueError, match="not in the catalogue"):
+        CatalogueEdits(run_folder).remove(["item-01"])
+    row = read_catalogue(run_folder / "catalogue.parquet").table.filter(pl.col("item_id") == "item-01")
+    row.write_parquet(run_folder / "again.parquet")
+    assert CatalogueEdits(run_folder).add(run_folder / "again.parquet") == 2
+
+
+def test_index_build_prepares_and_check_looks(run_folder: Path) -> None:
+    """The folder that serve opens is there after build; check finds a flipped byte and says so by its exit code."""
+    built = fedrank("index", "build", "--run", run_folder)
+    assert (built["items"], built["exact"]) == (60, True)
+    (name,) = fedrank("index", "check", "--run", run_folder)["folders"]
+    file = run_folder / FOLDER / name / "vectors.npy"
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    done = CliRunner().invoke(app, ["index", "check", "--run", str(run_folder)])
+    assert done.exit_code == 3 and "NOT WHOLE" in done.stdout
