@@ -33,11 +33,22 @@ def generate(
     profiles: Sequence[Profile],
     parts: Sequence[Parts],
     wanted: Sequence[int],
+    freshest: Sequence[bool],
 ) -> list[Candidates]:
-    """The candidates of each question, best first. What ranks the whole catalogue is searched for together."""
+    """The candidates of each question, best first: at least `wanted`, with the `freshest` items where a floor asks.
+
+    What ranks the whole catalogue is searched for together.
+    """
     questions = [
-        Question(query=query, profile=profile, parts=part, field=field_of(snapshot, query), wanted=count)
-        for query, profile, part, count in zip(queries, profiles, parts, wanted, strict=True)
+        Question(
+            query=query,
+            profile=profile,
+            parts=part,
+            field=field_of(snapshot, query),
+            wanted=count,
+            freshest=fresh,
+        )
+        for query, profile, part, count, fresh in zip(queries, profiles, parts, wanted, freshest, strict=True)
     ]
     plain = iter(together(snapshot, [question for question in questions if _is_plain(question)]))
     return [
@@ -73,8 +84,9 @@ def _ordered(snapshot: Snapshot, question: Question, items: Ints, scores: Floats
 
 def _extra(snapshot: Snapshot, question: Question, items: Ints, fresh: float) -> Ints:
     """Items that the search may have missed; none where every item was scored."""
-    if not fresh and snapshot.index.exact:
+    with_freshest = bool(fresh) or question.freshest
+    if not with_freshest and snapshot.index.exact:
         return items[:0]
     popular, freshest = popular_and_freshest(snapshot)
-    more = np.setdiff1d(np.concatenate([freshest if fresh else freshest[:0], popular]), items)
+    more = np.setdiff1d(np.concatenate([freshest if with_freshest else freshest[:0], popular]), items)
     return more[question.keeps(more)]

@@ -82,7 +82,8 @@ class Engine:
         profiles = [read_profile(snapshot, query) for query in queries]
         parts = compose(snapshot, queries, profiles)
         wanted = [self._pool(query) for query in queries]
-        candidates = generate(snapshot, queries, profiles, parts, wanted)
+        freshest = [self._policy.of(query.surface).fresh_share > 0 for query in queries]
+        candidates = generate(snapshot, queries, profiles, parts, wanted, freshest)
         return [
             self._answer(snapshot, *question)
             for question in zip(queries, profiles, parts, candidates, strict=True)

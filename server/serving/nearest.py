@@ -24,13 +24,17 @@ _WIDER = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """A question with all that its candidates depend on; at least `wanted` of them, where there are so many."""
+    """A question with all that its candidates depend on; at least `wanted` of them, where there are so many.
+
+    `freshest`: whether the items listed last are candidates whatever their score.
+    """
 
     query: RankQuery
     profile: Profile
     parts: Parts
     field: Field
     wanted: int
+    freshest: bool = False
 
     @property
     def depth(self) -> int:

@@ -89,6 +89,14 @@ def test_each_knob_moves_what_it_is_for(
     assert after > before if more else after < before
 
 
+def test_a_floor_of_fresh_items_is_met_although_none_would_be_a_candidate(
+    shop: Shop, asked: Asked, plain: Qualities
+) -> None:
+    """The items listed last join the candidates where a floor asks for them."""
+    assert plain.fresh < 0.1
+    assert measured(shop, asked, SurfacePolicy(fresh_share=0.5)).fresh >= 0.5
+
+
 def test_a_quality_is_what_a_count_by_hand_says(shop: Shop, asked: Asked, plain: Qualities) -> None:
     """Coverage, and the largest merchant of each list."""
     engine = engine_with(shop, OFF)
@@ -127,8 +135,9 @@ def test_the_table_has_a_line_for_each_setting_between_its_marks(
 
 
 def test_a_knob_that_gains_nothing_is_a_missed_target() -> None:
-    """More diversity is asked for, and a smaller gap."""
+    """More diversity is asked for, a smaller gap, and of a share all that was promised."""
     one = Qualities(**dict.fromkeys((field.name for field in fields(Qualities)), 0.5))
     worse = replace(one, diversity=0.4, gap=0.6)
-    rows = knobs.rows_of(one, (("diversity", 0.3), ("fairness", 0.3)), [worse, worse])
-    assert [row.met for row in rows] == [None, None, False, None, False]
+    sweep = (("diversity", 0.3), ("fairness", 0.3), ("fresh_share", 0.6), ("fresh_share", 0.4))
+    rows = knobs.rows_of(one, sweep, [worse] * 4)
+    assert [row.met for row in rows] == [None, None, False, None, False, None, False, None, True]
