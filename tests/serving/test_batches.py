@@ -105,7 +105,8 @@ def test_a_fault_of_the_whole_batch_is_everybodys_and_the_next_batch_is_answered
         return answered(questions)
 
     async def ask() -> tuple[list[int | BaseException], int]:
-        first = await asyncio.gather(batches.ask(1), batches.ask(2), return_exceptions=True)
+        together = [asyncio.ensure_future(batches.ask(number)) for number in (1, 2)]
+        first = await asyncio.gather(*together, return_exceptions=True)
         return first, await batches.ask(3)
 
     answered = Doubling()

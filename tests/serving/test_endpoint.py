@@ -12,6 +12,7 @@ import grpc
 import pytest
 from certificates_world import Pki, make_pki
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from guarded_server import guard_for
 
 from client.ranking import ClientTls, EndpointUnreachable, RankingClient, RequestRefused, Retries
@@ -146,6 +147,44 @@ def test_health_tells_that_the_service_is_serving(health: Any) -> None:
         health.Check(health_pb2.HealthCheckRequest(service="other"), timeout=5)
     error: Any = caught.value
     assert error.code() is grpc.StatusCode.NOT_FOUND
+
+
+def test_health_says_not_serving_from_the_stop_on_while_calls_are_still_taken(
+    open_endpoint_in_thread: Any,
+) -> None:
+    """So a balancer that looks now and then sends its callers elsewhere before any of them is refused."""
+    asked = health_pb2.HealthCheckRequest(service=SERVICE)
+    with ThreadPoolExecutor(1) as threads:
+        endpoint = open_endpoint_in_thread(notice_seconds=1.0)
+        address = endpoint.__enter__()
+        with RankingClient(address, timeout=20) as client, grpc.insecure_channel(address) as channel:
+            health = health_pb2_grpc.HealthStub(channel)
+            stopped = threads.submit(endpoint.__exit__, None, None, None)
+            not_serving = health_pb2.HealthCheckResponse.NOT_SERVING
+            eventually(lambda: health.Check(asked, timeout=5).status == not_serving)
+            assert len(client.rank(HOME).items) == 10
+            stopped.result(20)
+
+
+def test_the_protocol_is_described_to_those_who_ask_only_where_that_is_switched_on(
+    open_endpoint_in_thread: Any,
+) -> None:
+    """grpcurl can list and call without the .proto file; by default nobody learns what is served."""
+
+    def services(address: str) -> set[str]:
+        with grpc.insecure_channel(address) as channel:
+            stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+            (answer,) = stub.ServerReflectionInfo(
+                iter([reflection_pb2.ServerReflectionRequest(list_services="")]), timeout=5
+            )
+            return {service.name for service in answer.list_services_response.service}
+
+    with open_endpoint_in_thread(reflection=True) as address:
+        assert SERVICE in services(address)
+    with open_endpoint_in_thread() as address, pytest.raises(grpc.RpcError) as caught:
+        services(address)
+    error: Any = caught.value
+    assert error.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
 def test_a_stop_lets_a_call_in_progress_finish_and_refuses_new_ones(

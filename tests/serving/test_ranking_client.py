@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import client.ranking_words as client_words
 from client.errors import ClientError, InvalidEvent
 from client.ranking import (
+    ClientTls,
     DeadlineExceeded,
     EndpointFailed,
     EndpointUnreachable,
@@ -21,6 +22,7 @@ from client.ranking import (
     Retries,
     is_loopback,
 )
+from client.ranking_answers import PrivacyStatement, Promotion, Ranking
 from client.ranking_words import (
     HistoryEvent,
     Impression,
@@ -109,6 +111,64 @@ def test_every_part_of_a_question_reaches_the_wire() -> None:
     assert Question(surface=Surface.HOME, history=[]).to_wire("").WhichOneof("profile") == "history"
 
 
+def test_the_words_of_the_moment_reach_the_wire() -> None:
+    """Session, segment, filters and whether reasons are wanted; absent by default."""
+    wire = Question(
+        surface=Surface.CART,
+        session=[HistoryEvent(item_id="a", kind="add_to_cart", time=NOW)],
+        segment=0,
+        hidden=["h"],
+        categories=["Tea"],
+        merchants=["m"],
+        reasons=False,
+    ).to_wire("r")
+    assert [(event.item_id, event.time.seconds) for event in wire.session.events] == [("a", NOW)]
+    assert (wire.context.HasField("segment"), wire.context.segment) == (True, 0)
+    assert (list(wire.hidden_item_ids), list(wire.categories), list(wire.merchant_ids)) == (
+        ["h"],
+        ["Tea"],
+        ["m"],
+    )
+    assert wire.without_reasons
+    plain = Question(surface=Surface.HOME).to_wire("r")
+    assert not (plain.HasField("session") or plain.context.HasField("segment") or plain.without_reasons)
+
+
+def test_an_answer_is_read_with_propensity_promotion_and_privacy() -> None:
+    """What is absent is None, not nought."""
+    promotion = {
+        "promotion_id": "p",
+        "kind": "coupon",
+        "text": "2 for 1",
+        "discount": 0.5,
+        "ends": {"seconds": 9},
+    }
+    items = [
+        {"rank": 1, "item_id": "a", "propensity": 0.25, "promotion": promotion},
+        {"rank": 2, "item_id": "b"},
+    ]
+    wire = pb.RankResponse(items=items, privacy={"epsilon": 8.0, "delta": 1e-6, "unit": "shopper"})
+    ranking = Ranking.from_wire(wire)
+    first, second = ranking.items
+    assert (first.propensity, second.propensity, second.promotion) == (0.25, None, None)
+    assert first.promotion == Promotion(
+        promotion_id="p", kind="coupon", text="2 for 1", discount=0.5, least_quantity=None, ends=9
+    )
+    assert ranking.privacy == PrivacyStatement(epsilon=8.0, delta=1e-6, unit="shopper")
+    wire.privacy.ClearField("epsilon")
+    unprotected = Ranking.from_wire(wire).privacy
+    assert unprotected is not None
+    assert unprotected.epsilon is None
+    assert Ranking.from_wire(pb.RankResponse()).privacy is None
+
+
+def test_mutual_tls_needs_both_halves() -> None:
+    """A certificate without its key proves nothing, and the key is not shown where an object is printed."""
+    with pytest.raises(ClientError, match="give both"):
+        ClientTls(authority=b"a", certificate=b"c")
+    assert "secret" not in repr(ClientTls(certificate=b"c", key=b"secret"))
+
+
 def test_two_profiles_and_unknown_kinds_are_refused_before_a_call() -> None:
     """The message names the fields, not what they hold."""
     with pytest.raises(InvalidQuestion, match="shopper and history") as caught:
@@ -188,7 +248,7 @@ def test_a_store_that_recovers_in_time_is_not_noticed(address: str, store: Any) 
     done = Interaction(event_id="a", shopper="s", item_id="item-01", timestamp=NOW, kind="view")
     with RankingClient(address, timeout=60, sleep=pauses) as client:
         assert client.record([done]).acknowledged == 1
-    assert len(pauses.taken) == 2
+    assert pauses.taken == [1.0, 1.0], "the endpoint said when to come again"
     assert store.events.keys() == {"a"}
 
 

@@ -1,0 +1,84 @@
+"""Who may name a shopper: callers of the merchant whose endpoint it is, or anybody where a simulation says so."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from certificates_world import MERCHANT, make_pki
+from guarded_server import files_in, guard_for
+
+from client.ranking import ClientTls, RankingClient, RequestRefused
+from client.ranking_words import HistoryEvent, Impression, Interaction, Question, Surface
+from server.serving.identity import Role
+from server.serving.service import ServiceRules
+
+NOW = 1_700_000_000
+CANARY = "canary-4711"
+ANNA = Question(surface=Surface.HOME, shopper=CANARY)
+SEEN = Interaction(event_id="e", shopper=CANARY, item_id="item-01", timestamp=NOW, kind="view")
+
+
+def test_an_endpoint_of_no_merchant_takes_no_shopper_and_no_event(
+    open_endpoint_in_thread: Any, store: Any
+) -> None:
+    """The refusal says what to send instead; a history in the request is answered; nothing is stored."""
+    with open_endpoint_in_thread(rules=ServiceRules()) as address, RankingClient(address) as client:
+        for call in (lambda: client.rank(ANNA), lambda: client.record([SEEN])):
+            with pytest.raises(RequestRefused, match=r"send `history`.*--stored-profiles") as caught:
+                call()
+            assert CANARY not in str(caught.value)
+        history = [HistoryEvent(item_id="item-03", kind="view")]
+        answer = client.rank(Question(surface=Surface.HOME, history=history))
+    assert answer.profile_source == "history"
+    assert store.events == {}
+
+
+def test_a_merchants_own_endpoint_takes_its_shoppers(open_endpoint_in_thread: Any, store: Any) -> None:
+    """Without TLS the one caller is on this machine, and is the merchant's."""
+    rules = ServiceRules(merchant=MERCHANT)
+    with open_endpoint_in_thread(rules=rules) as address, RankingClient(address) as client:
+        assert client.record([SEEN]).acknowledged == 1
+        assert client.rank(ANNA).profile_source == "stored"
+
+
+def test_callers_of_another_merchant_take_no_shopper_of_this_one(
+    open_endpoint_in_thread: Any, tmp_path: Any
+) -> None:
+    """Even where both are admitted: whose events are kept here is the merchant's alone."""
+    pki = make_pki(tmp_path)
+    pki.server("127.0.0.1")
+    guard = guard_for(merchants=frozenset({MERCHANT, "pot-shop"}))
+    told = []
+    with open_endpoint_in_thread(
+        rules=ServiceRules(merchant=MERCHANT), guard=guard, tls=files_in(tmp_path)
+    ) as address:
+        for merchant in (MERCHANT, "pot-shop"):
+            pair = pki.role(Role.STOREFRONT, merchant)
+            shown = ClientTls(authority=pki.ca, certificate=pair.certificate, key=pair.key)
+            with RankingClient(address, tls=shown) as client:
+                assert len(client.rank(Question(surface=Surface.HOME)).items) == 10
+                try:
+                    told.append(client.rank(ANNA).profile_source)
+                except RequestRefused as refusal:
+                    told.append(type(refusal).__name__)
+    assert told == ["cold_start", "RequestRefused"]
+
+
+def test_an_impression_brings_its_propensity_to_the_store(address: str, store: Any) -> None:
+    """A share above 1 or at 0 is a wrong field, named by its place."""
+    fields: dict[str, Any] = {
+        "shopper": CANARY,
+        "item_id": "item-01",
+        "timestamp": NOW,
+        "surface": Surface.HOME,
+    }
+    with RankingClient(address) as client:
+        shown = Impression(event_id="a", rank=1, propensity=0.25, **fields)
+        plain = Impression(event_id="b", rank=2, **fields)
+        assert client.record([shown, plain]).acknowledged == 2
+        for wrong in (0.0, 1.5, float("nan")):
+            with pytest.raises(RequestRefused) as caught:
+                client.record([Impression(event_id="c", rank=1, propensity=wrong, **fields)])
+            assert [field for field, _ in caught.value.violations] == ["events[0].impression.propensity"]
+    assert (store.events["a"].propensity, store.events["b"].propensity) == (0.25, None)
