@@ -73,9 +73,8 @@ def revoke(
     from privacy.certificate_authority import REVOKED, CertificateAuthority
 
     count = CertificateAuthority.open(out).revoke(certificate.read_bytes(), datetime.now(UTC))
-    typer.echo(
-        f"{out / REVOKED} lists {count} certificates; copy it to where the endpoints' --revoked points"
-    )
+    typer.echo(f"certificates on the list: {count}")
+    typer.echo(f"copy {out / REVOKED} to where the endpoints' --revoked points", err=True)
 
 
 def _authority(folder: Path, now: datetime) -> CertificateAuthority:
