@@ -34,6 +34,8 @@ DOORS = {
     "pandera": ("simulation/data/*",),
     "implicit": ("evaluation/*",),
     "typer": ("fedrank/*",),
+    "onnx": ("model/onnx_tower.py",),
+    "onnxruntime": ("server/serving/tower.py",),
     "uvloop": ("server/serving/endpoint.py",),
     "prometheus_client": ("server/serving/metrics*.py",),
 }

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from model.features import KINDS
+from model.features import KINDS, POSITIVE_KINDS
 from server.errors import InvalidRequest, UnknownItem, Violation, WrongModelVersion
 from server.serving.items import ItemTable
 from server.serving.past import Past, known_events, newest_of_each
@@ -31,6 +31,7 @@ _SEEN: dict[Surface, tuple[str, ...]] = {
 }
 """Event kinds after which a surface does not list an item again, unless asked to."""
 _IS_SEEN = {surface: np.isin(KINDS, kinds) for surface, kinds in _SEEN.items()}
+_IS_WANTED = np.isin(KINDS, POSITIVE_KINDS)
 _ADDED, _BOUGHT = KINDS.index("add_to_cart"), KINDS.index("purchase")
 
 
@@ -123,13 +124,18 @@ def _checked(values: Floats, snapshot: Snapshot) -> Floats:
 
 
 def _basket(read: Past, basis: Basis) -> npt.NDArray[np.bool_]:
-    """Which events are the basket: the session's; else the history sent, or what was put into it and not bought."""
+    """Which events are the basket: the session's; else the history sent, or what was put into it and not bought.
+
+    Each item is in it once, by its newest event; what was dismissed or returned is not.
+    """
     places = np.arange(len(read.items))
     if read.session or basis is not Basis.STORED:
-        return places < (read.session or len(places))
-    bought = np.flatnonzero(read.kinds == _BOUGHT)
-    since = bought[0] if len(bought) else len(places)
-    return np.asarray((read.kinds == _ADDED) & (places < since))
+        inside = _IS_WANTED[read.kinds] & (places < (read.session or len(places)))
+    else:
+        bought = np.flatnonzero(read.kinds == _BOUGHT)
+        inside = (read.kinds == _ADDED) & (places < (bought[0] if len(bought) else len(places)))
+    rows = np.flatnonzero(inside)
+    return np.isin(places, rows[np.unique(read.items[rows], return_index=True)[1]])
 
 
 def _anchor(table: ItemTable, query: RankQuery) -> int:

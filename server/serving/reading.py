@@ -1,7 +1,7 @@
 """Which events the user tower reads as the history, which as the session, and which items something is to go with.
 
-As `model.fusion` has it: on detail the item looked at is the session, seen just now; on cart the basket is, and its
-items are what something is to go with. Elsewhere the session is what was done in it.
+As `model.fusion` has it: on detail the item looked at is the session, seen just now; on cart the basket is, its items
+read as put in, and they are what something is to go with. Elsewhere the session is what was done in it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from server.serving.tower import Reading
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
+_ADDED = KINDS.index("add_to_cart")
 _VIEW = np.array([KINDS.index("view")])
 _TODAY = np.zeros(1, dtype=np.int64)
 _NUMBER = {surface: SURFACES.index(surface) for surface in Surface}
@@ -53,8 +54,10 @@ def read_events(
         events = np.append(events, anchor)
     elif basket is not None and basket.any():
         newest = int(basket.argmax())
-        codes[1, basket] = codes_newest_first(read.kinds[basket], None if days is None else days[basket])
-        anchors[basket] = _one_each(events[basket])
+        inside = np.count_nonzero(basket)
+        put_in = np.full(inside, _ADDED)
+        codes[1, basket] = codes_newest_first(put_in, None if days is None else days[basket])
+        anchors[basket] = 1.0 / np.sqrt(inside)
     elif read.session:
         codes[1, : read.session] = history[: read.session]
     return Reading(
@@ -67,14 +70,6 @@ def read_events(
         text=snapshot.reader.read(query.words) if query.surface is Surface.SEARCH else None,
         newest=(0, newest),
     )
-
-
-def _one_each(items: Ints) -> Floats:
-    """(e,) what each event weighs so that each distinct item of n weighs 1 / sqrt(n) once."""
-    weights = np.zeros(len(items), dtype=np.float32)
-    first = np.unique(items, return_index=True)[1]
-    weights[first] = 1.0 / np.sqrt(max(len(first), 1))
-    return weights
 
 
 def _moment(surface: Surface, timestamp: int, has_clock: bool) -> tuple[int, ...]:

@@ -120,6 +120,16 @@ def test_a_segment_that_the_version_lacks_is_refused_with_the_bound(engine: Engi
         ({"history": bought(3, 8, kind="add_to_cart"), "item_id": "item-09"}, [9]),
         ({"history": bought(3, kind="add_to_cart"), "stored": True}, [3]),
         ({"history": [*bought(2, 3, kind="add_to_cart"), *bought(3)], "stored": True}, []),
+        (
+            {
+                "session": [
+                    *bought(4, kind="view"),
+                    *bought(4, kind="add_to_cart"),
+                    *bought(5, kind="dismiss"),
+                ]
+            },
+            [4],
+        ),
         ({}, []),
     ],
 )
@@ -157,3 +167,15 @@ def test_detail_of_an_item_that_is_not_here_is_refused(engine: Engine) -> None:
     with pytest.raises(UnknownItem, match="60 items") as refusal:
         read_profile(engine.snapshot, replace(HOME, surface=Surface.DETAIL, item_id="secret-7"))
     assert "secret-7" not in str(refusal.value)
+
+
+def test_a_basket_is_read_as_put_in_whatever_the_events_are_called(engine: Engine) -> None:
+    """As the fusion has learned it: the same session reading for views and for purchases."""
+    readings = [
+        read_profile(
+            engine.snapshot, replace(HOME, surface=Surface.CART, session=bought(3, 8, kind=kind))
+        ).reading
+        for kind in ("add_to_cart", "purchase", "view")
+    ]
+    assert readings[0].codes[1].tolist() == readings[1].codes[1].tolist() == readings[2].codes[1].tolist()
+    assert readings[0].codes[0].tolist() != readings[1].codes[0].tolist()
