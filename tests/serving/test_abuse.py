@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
-from guarded_server import serving
+from guarded_server import open_guard, serving
 from raw_http2 import (
     CONTINUATION,
     DATA,
@@ -20,6 +25,7 @@ from raw_http2 import (
     END_STREAM,
     HEADERS,
     PING,
+    RANK,
     RST_STREAM,
     SETTINGS,
     Raw,
@@ -39,11 +45,6 @@ from server.serving.quotas import STREAMS_AT_ONCE, Quota
 OK, INVALID, DEADLINE, EXHAUSTED, UNIMPLEMENTED = 0, 3, 4, 8, 12
 CANARY = "canary-4711"
 RECORD = "/fedrank.ranking.v1.RankingService/RecordEvents"
-
-
-def open_guard() -> LocalGuard:
-    """A guard that refuses no one on account of a quota."""
-    return LocalGuard(Quota(per_second=1e9, burst=1e9, at_once=10_000), time.monotonic)
 
 
 @pytest.fixture(scope="module")
@@ -278,6 +279,51 @@ def test_a_message_that_grows_when_it_is_unpacked_is_bound_by_its_unpacked_size(
             stub.Rank(request, timeout=10, compression=grpc.Compression.Gzip)
     error: Any = caught.value
     assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+HEADERS_OF_A_CALL = {
+    ":method": "POST",
+    ":scheme": "http",
+    ":path": RANK,
+    ":authority": "localhost",
+    "te": "trailers",
+    "content-type": "application/grpc",
+    "grpc-timeout": "2S",
+}
+
+
+def test_no_header_of_a_caller_comes_out_in_what_the_process_writes() -> None:
+    """gRPC's own library writes to standard error past Python's logs: a child process shows all of it."""
+    more = (
+        "grpc-encoding",
+        "grpc-status",
+        "grpc-message",
+        "grpc-trace-bin",
+        "user-agent",
+        "host",
+        "x name",
+        CANARY,
+    )
+    with subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("guarded_server.py"))],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as child:
+        assert child.stdout is not None
+        port = int(child.stdout.readline())
+        for name in (*HEADERS_OF_A_CALL, *more):
+            block = {**HEADERS_OF_A_CALL, name: f"{CANARY}\r\nplanted"}
+            with Raw(port) as raw, contextlib.suppress(TimeoutError, ConnectionError):
+                raw.send(frame(HEADERS, END_HEADERS, 1, b"".join(field(*one) for one in block.items())))
+                raw.send(frame(DATA, END_STREAM, 1, message(CANARY.encode())))
+                raw.status(1, 0.5)
+        written, _ = child.communicate("")
+    assert "metadata: invalid value" in written
+    assert CANARY not in written
+    assert "planted" not in written
 
 
 def test_neither_answers_nor_logs_hold_what_a_refused_caller_sent(
