@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
 from evaluation.metrics import NOBODY, Indices
 from evaluation.surfaces import LONGEST, Exam, Question
+from model.features import KINDS
 from server.registry import ModelVersion, Registry
 from server.serving.engine import Engine
 from server.serving.policy import Policy
-from server.serving.query import PastEvent, RankQuery, Surface
+from server.serving.query import Events, PastEvent, RankQuery, Surface
 from simulation.population import CATALOGUE_COLUMNS, PROMOTIONS_FILE
 
 BATCH = 64
@@ -43,7 +45,7 @@ def answers(engine: Engine, exam: Exam, depth: int = LONGEST) -> Indices:
     return lists
 
 
-def query_of(exam: Exam, question: Question, history: list[PastEvent], depth: int) -> RankQuery:
+def query_of(exam: Exam, question: Question, history: Events, depth: int) -> RankQuery:
     """Return a question as a shop would ask it: the history is sent along and not stored."""
     items = exam.split.items
     on_cart = exam.surface is Surface.CART
@@ -65,11 +67,13 @@ def query_of(exam: Exam, question: Question, history: list[PastEvent], depth: in
     )
 
 
-def _histories(exam: Exam) -> list[list[PastEvent]]:
+def _histories(exam: Exam) -> list[Events]:
     """Return the train events of every shopper of the split, oldest first."""
-    found: list[list[PastEvent]] = [[] for _ in exam.split.shoppers]
-    for shopper, item, kind, time in exam.split.train.select(
-        "shopper", "item_id", "kind", "timestamp"
-    ).iter_rows():
-        found[shopper].append(PastEvent(item_id=item, kind=kind, time=time))
-    return found
+    train = exam.split.train
+    ends = np.searchsorted(train["shopper"].to_numpy(), np.arange(len(exam.split.shoppers) + 1)).tolist()
+    kinds = train["kind"].replace_strict({kind: place for place, kind in enumerate(KINDS)}).to_list()
+    items, times = train["item_id"].to_list(), train["timestamp"].to_list()
+    return [
+        Events(item_ids=items[start:end], kinds=kinds[start:end], times=times[start:end])
+        for start, end in pairwise(ends)
+    ]
