@@ -55,26 +55,28 @@ def memory_rows(vectors: Floats, groups: npt.NDArray[np.int32], questions: Float
         prepared(Path(folder), _KEY, lambda incoming: _make(incoming, vectors, groups, questions))
         found = _two_workers(Path(folder))
     raw = 4 * _DIM * len(vectors)
-    name = f"items, words and index of a worker at {len(vectors)} x {_DIM}"
-    grown = {part: max(worker[part] for worker in found) for part in ("resident", "private")}
+    name = f"items, words and index of each of {_WORKERS} workers at {len(vectors)} x {_DIM}"
+    held = {part: max(worker[part] for worker in found) / raw for part in ("share", "resident", "private")}
+    opening = max(worker["seconds"] for worker in found)
     return [
         Row(
-            measure=f"resident memory of {name} / raw vectors",
-            value=grown["resident"] / raw,
+            measure=f"memory of {name} / raw vectors",
+            value=held["share"],
             unit="ratio",
             target=1.3,
             at_least=False,
         ),
         Row(
-            measure=f"of these not shared between workers: {name} / raw vectors",
-            value=grown["private"] / raw,
+            measure=f"the same with every shared page in full: {name} / raw vectors",
+            value=held["resident"],
             unit="ratio",
         ),
         Row(
-            measure=f"opening {name}, every file checked",
-            value=max(worker["seconds"] for worker in found),
-            unit="seconds",
+            measure=f"the same without shared pages: {name} / raw vectors",
+            value=held["private"],
+            unit="ratio",
         ),
+        Row(measure=f"opening {name}, every file checked", value=opening, unit="seconds"),
     ]
 
 
@@ -161,10 +163,14 @@ def _not_here(folder: Path) -> Mapping[str, Any]:
 
 
 def _memory() -> dict[str, int]:
-    """Bytes of this process that are resident, and those of them that no other process shares."""
+    """Bytes of this process: its share of all pages, all pages in full, and those that no other process has."""
     lines = (line.split() for line in Path("/proc/self/smaps_rollup").read_text().splitlines()[1:])
     sizes = {line[0].rstrip(":"): 1024 * int(line[1]) for line in lines}
-    return {"resident": sizes["Rss"], "private": sizes["Private_Clean"] + sizes["Private_Dirty"]}
+    return {
+        "share": sizes["Pss"],
+        "resident": sizes["Rss"],
+        "private": sizes["Private_Clean"] + sizes["Private_Dirty"],
+    }
 
 
 if __name__ == "__main__":

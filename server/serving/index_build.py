@@ -9,7 +9,6 @@ of typical items would tell them apart least.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -49,36 +48,39 @@ def build_coarse(vectors: Floats, questions: Floats) -> Coarse | None:
     if len(vectors) < EXACT_BELOW:
         return None
     least = _least(vectors, questions)
-    tried = [
-        choice for per_code in _COORDINATES_PER_CODE for choice in _tried(vectors, questions, least, per_code)
-    ]
-    good = [choice for choice in tried if choice[1].recall >= RECALL]
-    if good:
-        return min(good, key=lambda choice: choice[0])[1]
-    _log.warning(
-        "no index over the %d items finds %.3f of the best %d items of a question, the best one %.3f: "
-        "each question is compared with every item, which takes longer",
-        len(vectors),
-        RECALL,
-        JUDGED_AT,
-        max(coarse.recall for _, coarse in tried),
-    )
-    return None
+    best: Coarse | None = None
+    cost, recall = np.inf, 0.0
+    for per_code in _COORDINATES_PER_CODE:
+        if _cost(vectors, per_code, _FACTORS[0]) >= cost:
+            break  # even at its best it costs more than what is good enough already
+        coarse = _with_enough_candidates(vectors, questions, least, per_code)
+        recall = max(recall, coarse.recall)
+        if coarse.recall >= RECALL and _cost(vectors, per_code, coarse.factor) < cost:
+            best, cost = coarse, _cost(vectors, per_code, coarse.factor)
+    if best is None:
+        _log.warning(
+            "no index over the %d items finds %.3f of the best %d items of a question, the best one %.3f: "
+            "each question is compared with every item, which takes longer",
+            *(len(vectors), RECALL, JUDGED_AT, recall),
+        )
+    return best
 
 
-def _tried(
-    vectors: Floats, questions: Floats, least: Floats, per_code: int
-) -> Iterator[tuple[float, Coarse]]:
-    """One quantiser with growing numbers of candidates: what a question costs, and the index with what it finds."""
-    plain = Coarse(faiss_index=_quantised(vectors, per_code), items=len(vectors), factor=1, recall=0.0)
+def _cost(vectors: Floats, per_code: int, factor: int) -> float:
+    """About how many microseconds a question takes."""
+    return _SCAN_COST * vectors.size / per_code + _CANDIDATE_COST * factor * JUDGED_AT
+
+
+def _with_enough_candidates(vectors: Floats, questions: Floats, least: Floats, per_code: int) -> Coarse:
+    """A quantiser with as few candidates as reach `RECALL`, or with the most where none does."""
+    coarse = Coarse(faiss_index=_quantised(vectors, per_code), items=len(vectors), factor=1, recall=0.0)
     for factor in _FACTORS:
-        cost = _SCAN_COST * vectors.size / per_code + _CANDIDATE_COST * factor * JUDGED_AT
-        found = plain.candidates(questions, factor * JUDGED_AT)
+        found = coarse.candidates(questions, factor * JUDGED_AT)
         recall = np.mean([_share(vectors, *judged) for judged in zip(questions, found, least, strict=True)])
-        coarse = replace(plain, factor=factor, recall=float(recall))
-        yield cost, coarse
-        if coarse.recall >= RECALL:
-            return
+        coarse = replace(coarse, factor=factor, recall=float(recall))
+        if recall >= RECALL:
+            break
+    return coarse
 
 
 def _quantised(vectors: Floats, per_code: int) -> faiss.Index:

@@ -15,7 +15,7 @@ Columns = Mapping[str, npt.NDArray[Any]]
 
 @dataclass(frozen=True)
 class Strings:
-    """Byte strings by number; `offsets` (strings + 1,) int64 into `data` (bytes,) uint8."""
+    """Byte strings by number; `offsets` (strings + 1,) into `data` (bytes,) uint8."""
 
     offsets: memoryview
     data: memoryview
@@ -46,8 +46,13 @@ class Strings:
 def string_columns(name: str, strings: Iterable[bytes]) -> Columns:
     """The two arrays of some strings, under names that begin with `name`."""
     kept = list(strings)
-    lengths = np.fromiter(map(len, kept), dtype=np.int64, count=len(kept))
     return {
-        f"{name}_offsets": np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        f"{name}_offsets": starts_of(np.fromiter(map(len, kept), dtype=np.int64, count=len(kept))),
         f"{name}_bytes": np.frombuffer(b"".join(kept), dtype=np.uint8),
     }
+
+
+def starts_of(lengths: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Where each of some parts (n,) begins, and where the last ends, (n + 1,); 4 bytes each where that suffices."""
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    return starts.astype(np.uint32 if starts[-1] <= np.iinfo(np.uint32).max else np.int64)

@@ -20,7 +20,7 @@ from server.serving.prepared_snapshot import make_added, make_base, open_added, 
 from server.serving.promotions import PROMOTIONS_FILE, read_promotions
 from server.serving.snapshot import Snapshot
 
-FORMAT = 1
+FORMAT = 2
 """Of the prepared folders; one of another format is not opened."""
 FOLDER = "serving"
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from server.serving.items_lookup import Lookup, keyed_columns
-from server.serving.items_strings import Columns
+from server.serving.items_strings import Columns, starts_of
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
@@ -140,10 +140,12 @@ def word_columns(texts: Iterable[str]) -> Columns:
         lengths.append(len(words))
     words_held = np.frombuffer(held, dtype=np.int32)
     items = np.repeat(np.arange(len(lengths), dtype=np.int32), np.frombuffer(lengths, dtype=np.int32))
-    starts = np.cumsum(np.bincount(words_held, minlength=len(numbers)))
+    keys, order = keyed_columns("words", list(numbers))
+    row_of = np.argsort(order)
+    rows_held = row_of[words_held]
     return {
-        **keyed_columns("words", list(numbers)),
+        **keys,
         "postings_of": np.array([len(lengths)], dtype=np.int64),
-        "postings_starts": np.concatenate([[0], starts]).astype(np.int64),
-        "postings_items": items[np.argsort(words_held, kind="stable")],
+        "postings_starts": starts_of(np.bincount(rows_held, minlength=len(numbers))),
+        "postings_items": items[np.argsort(rows_held, kind="stable")],
     }
