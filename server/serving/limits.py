@@ -22,9 +22,11 @@ SETTINGS_SECONDS: Final = 5
 """How long a caller may take for that; then its connection is closed."""
 MAX_CALLS: Final = 256
 """Calls in progress at one worker; more are refused with RESOURCE_EXHAUSTED."""
-MAX_CONNECTIONS: Final = 4096
-"""Open connections to one worker; further ones are closed at once."""
-MAX_STREAMS_PER_CONNECTION: Final = 100
+MAX_CONNECTIONS: Final = 2048
+"""Open connections to one worker; further ones are closed at once. An idle one over TLS costs about 71 KiB."""
+MAX_STREAMS_PER_CONNECTION: Final = 16
+"""Calls in progress on one connection. A worker answers in about a millisecond, so that more would only wait; that
+they wait, or fail, at the caller costs the worker nothing, which is what keeps its answers coming under overload."""
 MAX_STREAM_MESSAGES: Final = 10_000
 """Messages that one call may send."""
 SILENCE_SECONDS: Final = 60.0

@@ -106,7 +106,7 @@ def test_the_bounds_of_the_page_are_those_of_the_code() -> None:
         f"{limits.MAX_STREAM_MESSAGES:,} messages of {MAX_BATCH:,} events; {limits.SILENCE_SECONDS:g} s",
         f"| calls in progress at a worker | {limits.MAX_CALLS} |",
         f"| calls on one connection | {limits.MAX_STREAMS_PER_CONNECTION} |",
-        f"| connections to a worker | {limits.MAX_CONNECTIONS:,} |",
+        f"| connections to a worker (an idle one costs about 71 KiB) | {limits.MAX_CONNECTIONS:,} |",
         f"| {limits.HANDSHAKE_SECONDS} s; {limits.SETTINGS_SECONDS} s; {limits.IDLE_SECONDS // minute} min; "
         f"{limits.AGE_SECONDS // minute} min |",
         f"the third within {limits.PING_SECONDS} s",
