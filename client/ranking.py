@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import random
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -50,6 +51,10 @@ class EndpointUnreachable(RankingError):
 
 class DeadlineExceeded(RankingError):
     """The endpoint did not answer within the time given."""
+
+
+class EndpointBusy(RankingError):
+    """Too many calls of this client are under way; nothing was sent."""
 
 
 class RequestRefused(RankingError):
@@ -109,6 +114,7 @@ class RankingClient:
         *,
         tls: ClientTls | None = None,
         timeout: float = 2.0,
+        at_once: int = 16,
         retries: Retries | None = None,
         uniform: Callable[[], float] = random.random,
         sleep: Callable[[float], None] = time.sleep,
@@ -118,9 +124,12 @@ class RankingClient:
 
         Without `tls`, an address of this machine's loopback is spoken to in the clear and any other over TLS that
         the system's authorities vouch for. `timeout`, in seconds, covers all attempts of a call.
+        Of more than `at_once` calls the last fails with `EndpointBusy`: an endpoint that is asked for more than it
+        can answer would answer a call that stood in line too late, and so every later one.
         """
         self.address = address
         self._timeout = timeout
+        self._places = threading.BoundedSemaphore(at_once)
         self._retries = retries or Retries()
         self._uniform, self._sleep, self._clock = uniform, sleep, clock
         self._channel = _channel(address, tls)
@@ -157,6 +166,18 @@ class RankingClient:
         self.close()
 
     def _call(self, attempt: Callable[[float], Any], timeout: float | None) -> Any:
+        """Attempt where there is a place for one more call."""
+        if not self._places.acquire(blocking=False):
+            raise EndpointBusy(
+                f"as many calls to {self.address} as may be are under way, so nothing was sent; show a list of your "
+                "own, or send fewer at a time"
+            )
+        try:
+            return self._attempts(attempt, timeout)
+        finally:
+            self._places.release()
+
+    def _attempts(self, attempt: Callable[[float], Any], timeout: float | None) -> Any:
         """Attempt until an answer, a refusal, the last attempt or the deadline; both calls are idempotent."""
         allowed = self._timeout if timeout is None else timeout
         end = self._clock() + allowed

@@ -108,10 +108,10 @@ def _promoting(registry: Registry, versions: Sequence[str], every: float) -> Ite
     stop = threading.Event()
 
     def turn() -> None:
-        at = 0
-        while not stop.wait(every):
-            registry.promote(versions[at % len(versions)])
-            at += 1
+        for version in itertools.cycle(versions):
+            registry.promote(version)
+            if stop.wait(every):
+                return
 
     thread = threading.Thread(target=turn)
     thread.start()

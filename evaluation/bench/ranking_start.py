@@ -18,7 +18,7 @@ from evaluation.load.processes import shared_bytes
 
 START_TARGET_S = 2.0
 MEMORY_TARGET = 1.3
-_PATIENCE_S = 60.0
+_PATIENCE_S = 20.0
 
 
 def first_answer(port: int, body: bytes) -> bytes:

@@ -87,7 +87,6 @@ class Generator:
         self._late: list[float] = []
         self._again: set[int] = set()
         self._marks: list[tuple[float, float, float]] = []
-        self._turn = 0
         self._zero = 0.0
 
     def run(self) -> Outcome:
@@ -158,14 +157,9 @@ class Generator:
             self._give_up_waiting(self._now())
 
     def _free_line(self) -> Line | None:
-        """The next connection in turn that may begin a call."""
-        count = len(self._lines)
-        for step in range(count):
-            line = self._lines[(self._turn + step) % count]
-            if line.connection.free > 0:
-                self._turn = (self._turn + step + 1) % count
-                return line
-        return None
+        """The connection that may begin most calls; None where all are full."""
+        line = max(self._lines, key=lambda line: line.connection.free)
+        return line if line.connection.free > 0 else None
 
     def _give_up(self) -> None:
         late = self._now() - self._plan.deadline_s

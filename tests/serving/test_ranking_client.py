@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from client.errors import ClientError, InvalidEvent
 from client.ranking import (
     ClientTls,
     DeadlineExceeded,
+    EndpointBusy,
     EndpointFailed,
     EndpointUnreachable,
     RankingClient,
@@ -224,6 +226,21 @@ def test_pauses_are_bounded_and_spread(failures: int, one: float, other: float) 
     bound = min(1.0, 0.1 * 2 ** (failures - 1))
     assert 0 <= retries.pause(failures, one) <= bound
     assert retries.pause(failures, one) * other == pytest.approx(retries.pause(failures, other) * one)
+
+
+def test_a_call_beyond_those_under_way_fails_at_once_and_its_place_comes_back(
+    address: str, store: Any
+) -> None:
+    """While one call waits for the store, a client of one place sends nothing; afterwards it does."""
+    store.gate.clear()
+    with RankingClient(address, at_once=1) as client, ThreadPoolExecutor(1) as aside:
+        first = aside.submit(client.rank, Question(surface=Surface.HOME, shopper="s"), timeout=20)
+        assert store.entered.wait(20)
+        with pytest.raises(EndpointBusy, match="nothing was sent"):
+            client.rank(HOME)
+        store.gate.set()
+        assert first.result().items
+        assert client.rank(HOME).items
 
 
 def test_no_pause_is_begun_that_would_pass_the_deadline(free_address: str) -> None:
