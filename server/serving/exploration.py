@@ -33,14 +33,15 @@ class Explored:
 
 
 def explore(ordered: Ints, pool: Ints, fixed: Bools, share: float, seed: str) -> Explored:
-    """Give some places of `ordered` (k,) to members of `pool`, the same ones for the same `seed`.
+    """Give some places of `ordered` (k,) to members of `pool`, the same ones for the same `seed`; "" draws anew.
 
     Places where `fixed` (k,) holds never explore. Where the pool is smaller than the number of the others, only
     the lowest of them may: every exploring place must find an item.
     """
     free = np.flatnonzero(~fixed)
     free = free[max(len(free) - len(pool), 0) :]
-    chance = np.random.default_rng(int.from_bytes(blake2b(seed.encode(), digest_size=16).digest()))
+    fixed_by = int.from_bytes(blake2b(seed.encode(), digest_size=16).digest()) if seed else None
+    chance = np.random.default_rng(fixed_by)
     drawn = np.zeros(len(ordered), dtype=np.bool_)
     drawn[free[chance.random(len(free)) < share]] = True
     places = ordered.copy()

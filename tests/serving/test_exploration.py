@@ -73,10 +73,11 @@ def test_a_nearby_wrong_propensity_would_be_noticed(
 
 
 def test_a_retry_gives_the_same_list_and_another_ranking_another() -> None:
-    """The ranking id alone fixes what is drawn."""
+    """The request's id alone fixes what is drawn; where there is none, every list is drawn anew."""
     lists = {seed: draw(seed, k=20, n=300).items.tolist() for seed in ("a", "b", "c")}
     assert lists == {seed: draw(seed, k=20, n=300).items.tolist() for seed in ("a", "b", "c")}
     assert len({tuple(items) for items in lists.values()}) == 3
+    assert len({tuple(draw("", k=20, n=300).items.tolist()) for _ in range(5)}) == 5
 
 
 def test_a_drawn_item_is_marked_and_the_others_stand_where_they_would() -> None:
