@@ -1,7 +1,7 @@
 """Log lines of the endpoint, as text or JSON: only fields of a fixed list leave, whoever writes the line.
 
 A field that is not on the list, or whose value does not have the list's form, is dropped. A message of our own rooms
-leaves as it stands in the source, without what it would be filled with; one of another library leaves as its
+is filled with numbers alone, and else leaves as it stands in the source; one of another library leaves as its
 logger's name alone, for it may quote a request.
 """
 
@@ -92,7 +92,7 @@ class AllowListFormatter(logging.Formatter):
             + f".{int(record.msecs):03d}Z",
             "level": record.levelname,
             "logger": record.name,
-            "event": record.msg if _ours(record) else FOREIGN,
+            "event": _message(record) if _ours(record) else FOREIGN,
             **_allowed(getattr(record, "fields", {})),
         }
         if self._form is LogFormat.JSON:
@@ -131,6 +131,11 @@ _OF_A_CALL = ("method", "surface", "model_version", "merchant", "role", "items",
 
 def _ours(record: logging.LogRecord) -> bool:
     return record.name.partition(".")[0] in ROOMS and isinstance(record.msg, str)
+
+
+def _message(record: logging.LogRecord) -> str:
+    arguments = record.args if isinstance(record.args, tuple) else ()
+    return record.getMessage() if arguments and all(map(_number, arguments)) else str(record.msg)
 
 
 def _allowed(found: Any) -> dict[str, Any]:

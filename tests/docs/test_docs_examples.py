@@ -14,13 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import click
+import grpc
 import numpy as np
 import pytest
 import typer.main
+from google.protobuf import json_format
 
 from fedrank.cli import app
 from model.content import CONTENT_FEATURES
 from model.schema import Schema
+from proto.fedrank.ranking.v1 import ranking_pb2 as pb
+from proto.fedrank.ranking.v1.ranking_pb2_grpc import RankingServiceStub
 from server.coordination.config import Participants
 from server.registry import Registry
 from simulation.data import load
@@ -150,8 +154,8 @@ def test_the_python_of_the_ranking_page_runs_as_it_stands(address: str, tmp_path
 def test_the_answer_shown_has_the_form_of_a_real_one(address: str) -> None:
     """The JSON of docs/ranking.md has the keys and types that `fedrank rank --json` prints."""
     document = ROOT / "docs" / "ranking.md"
-    (line,) = [line for line in commands(document) if line.startswith("fedrank rank")]
-    words = shlex.split(line.replace("127.0.0.1:8443", address))
+    line = next(line for line in commands(document) if line.startswith("fedrank rank"))
+    words = [*shlex.split(line), "--address", address]
     done = subprocess.run(words, capture_output=True, text=True, env=environment(), check=True)
     (shown,) = blocks(document, "json")
     assert form(json.loads(shown.text)) == form(json.loads(done.stdout))
@@ -171,6 +175,28 @@ def test_the_protocol_shown_is_that_of_the_proto_file() -> None:
     proto = (ROOT / "proto/fedrank/ranking/v1/ranking.proto").read_text(encoding="utf-8").splitlines()
     (shown,) = blocks(ROOT / "docs" / "ranking.md", "proto")
     assert [line for line in shown.text.splitlines() if line not in proto] == []
+
+
+def test_the_json_for_grpcurl_is_what_the_protocol_reads_and_the_endpoint_answers(address: str) -> None:
+    """Each -d of docs/ranking.md is a message of the method that it is sent to; field names and enums are checked."""
+    shown = [
+        shlex.split(line)
+        for block in blocks(ROOT / "docs" / "ranking.md", "sh")
+        for line in block.text.splitlines()
+        if line.startswith("grpcurl ")
+    ]
+    methods = pb.DESCRIPTOR.services_by_name["RankingService"].methods_by_name
+    sent = {}
+    for words in shown:
+        service, _, method = words[-1].partition("/")
+        assert service == "fedrank.ranking.v1.RankingService"
+        assert (ROOT / words[words.index("-proto") + 1]).is_file()
+        kind = getattr(pb, methods[method].input_type.name)
+        sent[method] = json_format.Parse(words[words.index("-d") + 1], kind())
+    with grpc.insecure_channel(address) as channel:
+        stub = RankingServiceStub(channel)
+        assert stub.Rank(sent["Rank"], timeout=10).items
+        assert stub.RecordEvents(iter([sent["RecordEvents"]]), timeout=10).acknowledged == 1
 
 
 def test_the_runner_of_examples_sees_a_wrong_output(tmp_path: Path) -> None:
