@@ -73,7 +73,7 @@ def rerank(
     *,
     now: int,
 ) -> Chosen:
-    """At most `k` of the candidates. `seed` (the request's id) fixes what exploration draws; `now` in Unix seconds."""
+    """At most `k` of the candidates. `seed` (the request id) fixes what exploration draws; `now` in Unix seconds."""
     items, scores = candidates.items, candidates.scores
     if policy.is_off or not len(items):
         return Chosen(items=items[:k], scores=scores[:k])
