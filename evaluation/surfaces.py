@@ -93,11 +93,17 @@ def allowed(exam: Exam, question: Question) -> Flags:
     found = np.ones(len(exam.split.items), dtype=np.bool_)
     if question.candidates is not None:
         found &= question.candidates
-    if not exam.keeps_known:
-        seen = exam.split.seen
-        found[seen.indices[seen.indptr[question.shopper] : seen.indptr[question.shopper + 1]]] = False
-    found[question.barred] = False
+    found[barred(exam, question)] = False
     return found
+
+
+def barred(exam: Exam, question: Question) -> Indices:
+    """Return the items that no ranker may answer with: those of the question, and known ones where they go."""
+    if exam.keeps_known:
+        return question.barred
+    seen = exam.split.seen
+    known = seen.indices[seen.indptr[question.shopper] : seen.indptr[question.shopper + 1]]
+    return np.union1d(question.barred, known).astype(np.int64)
 
 
 def lists_of(scorer: QuestionScorer, exam: Exam, depth: int = LONGEST) -> Indices:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from evaluation.metrics import NOBODY, Indices
-from evaluation.surfaces import LONGEST, Exam, Question
+from evaluation.surfaces import LONGEST, Exam, Question, barred
 from model.features import KINDS
 from server.registry import ModelVersion, Registry
 from server.serving.engine import Engine
@@ -62,7 +62,7 @@ def query_of(exam: Exam, question: Question, history: Events, depth: int) -> Ran
         words=question.words,
         item_id=items[int(question.anchors[0])] if exam.surface is Surface.DETAIL else "",
         exclude_seen=not exam.keeps_known,
-        hidden=tuple(items[item] for item in question.barred.tolist()),
+        hidden=tuple(items[item] for item in barred(exam, question).tolist()),
         reasons=False,
     )
 
