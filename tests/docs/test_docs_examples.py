@@ -194,7 +194,7 @@ def test_the_json_for_grpcurl_is_what_the_protocol_reads_and_the_endpoint_answer
         kind = getattr(pb, methods[method].input_type.name)
         sent[method] = json_format.Parse(words[words.index("-d") + 1], kind())
     with grpc.insecure_channel(address) as channel:
-        stub = RankingServiceStub(channel)
+        stub = RankingServiceStub(channel)  # type: ignore[no-untyped-call]
         assert stub.Rank(sent["Rank"], timeout=10).items
         assert stub.RecordEvents(iter([sent["RecordEvents"]]), timeout=10).acknowledged == 1
 

@@ -16,7 +16,10 @@ CANARY = "canary-4711"
 
 
 def record(
-    name: str = "server.serving.x", message: Any = "it happened", *arguments: Any, **extra: Any
+    name: str = "server.serving.x",
+    message: Any = "it happened",
+    *arguments: Any,
+    extra: dict[str, Any] | None = None,
 ) -> Any:
     """A log record as a logger would make it."""
     made = logging.getLogger(name).makeRecord(name, 40, "x.py", 1, message, arguments, None, extra=extra)
