@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from server.errors import EndpointError, QuotaExceeded
 
 BUSY_RETRY_SECONDS = 0.1
-STREAMS_AT_ONCE = 16
+STREAMS_AT_ONCE = 64
 """Calls of a method that lasts, in progress at once, of one identity at one worker."""
 
 

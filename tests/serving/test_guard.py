@@ -5,11 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from certificates_world import DOMAIN, MERCHANT, Call, Pair, Pki, make_pki, name
+from grpc_health.v1 import health_pb2_grpc
 
 from server.errors import EndpointError, Forbidden, QuotaExceeded, Unauthenticated
+from server.serving.admission import GuardedServer
 from server.serving.authorisation import HEALTH, RANK, RECORD_EVENTS
 from server.serving.guard import REMEMBERED, CertificateGuard, LocalGuard, Rules
 from server.serving.identity import Role
@@ -156,12 +159,12 @@ def test_what_is_remembered_is_bounded_whatever_comes(pki: Pki, monkeypatch: pyt
 
 
 def test_calls_that_last_are_fewer_at_once_and_take_nothing_from_rankings(shop: Pair) -> None:
-    """Streams of events and watches of health: 16 of an identity at a worker, whatever is free for other calls."""
+    """Streams of events and watches of health: 64 of an identity at a worker, whatever is free for other calls."""
     guard = guard_of()
     for method in (RECORD_EVENTS, HEALTH[1]):
         for _ in range(STREAMS_AT_ONCE):
             guard.admit(Call(shop.certificate), method)
-        with pytest.raises(QuotaExceeded, match="16 calls in progress at once"):
+        with pytest.raises(QuotaExceeded, match="64 calls in progress at once"):
             guard.admit(Call(shop.certificate), method)
     assert guard.admit(Call(shop.certificate), RANK).account.in_progress == 1
 
@@ -180,3 +183,28 @@ def test_rules_that_would_admit_nobody_are_refused() -> None:
         Rules(merchants=frozenset(), domain=DOMAIN, quota=Quota())
     with pytest.raises(EndpointError, match="cannot stand in a certificate"):
         Rules(merchants=frozenset({"a b"}), domain=DOMAIN, quota=Quota())
+
+
+def test_a_handler_that_chooses_its_methods_call_by_call_is_not_registered() -> None:
+    """Nobody could list what it serves, so nothing of it is; methods by name are, each behind the guard."""
+    registered: dict[str, dict[str, Any]] = {}
+
+    class Server:
+        """Takes note."""
+
+        def add_registered_method_handlers(self, service: str, handlers: dict[str, Any]) -> None:
+            """By name."""
+            registered[service] = handlers
+
+        def add_generic_rpc_handlers(self, handlers: Any) -> None:
+            """Never called."""
+            raise AssertionError
+
+    door = GuardedServer(Server(), guard_of())
+    health_pb2_grpc.add_HealthServicer_to_server(health_pb2_grpc.HealthServicer(), door)
+    [(service, handlers)] = registered.items()
+    assert service == "grpc.health.v1.Health"
+    assert handlers.keys() >= {"Check", "Watch"}
+    assert all(
+        handler.request_streaming and handler.request_deserializer is None for handler in handlers.values()
+    )
