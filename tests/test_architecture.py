@@ -34,6 +34,7 @@ DOORS = {
     "pandera": ("simulation/data/*",),
     "implicit": ("evaluation/*",),
     "typer": ("fedrank/*",),
+    "faiss": ("server/serving/index_*.py", "evaluation/bench/ranking_index*.py"),
     "onnx": ("model/onnx_tower.py",),
     "onnxruntime": ("server/serving/tower.py",),
     "uvloop": ("server/serving/endpoint.py",),

@@ -1,7 +1,7 @@
 """What changed in a catalogue since it was written: a log of small files beside it, which endpoints follow.
 
-Change n is the file `catalogue-changes/<n>.json`; it is written whole or not at all, and never again changed. The log
-is for the weeks between two trainings: a new training starts from a new catalogue.
+Change n of a catalogue is the file `catalogue-changes/<hash of the catalogue>/<n>.json`; it is written whole or not
+at all, and never again changed. A new training brings a new catalogue, whose log is empty.
 """
 
 from __future__ import annotations
@@ -118,12 +118,28 @@ def few_of(items: int) -> int:
     return max(FEW, items // _SHARE)
 
 
-class ChangeLog:
-    """The log of one run folder. Several processes may read and append at the same time."""
+def hash_of(catalogue: Path) -> str:
+    """SHA-256 of a catalogue file; raises `CatalogueError` where it cannot be read."""
+    try:
+        with catalogue.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise CatalogueError(
+            f"{catalogue} cannot be read ({type(error).__name__}); give a run folder"
+        ) from error
 
-    def __init__(self, run: Path) -> None:
-        """Use the log in the run folder `run`; its folder is made at the first `append`."""
-        self._folder = run / FOLDER
+
+class ChangeLog:
+    """The log of one catalogue. Several processes may read and append at the same time."""
+
+    def __init__(self, folder: Path) -> None:
+        """Use the log in this folder, which is made at the first `append`."""
+        self._folder = folder
+
+    @classmethod
+    def of(cls, catalogue: Path) -> ChangeLog:
+        """The log beside a catalogue file; raises `CatalogueError` where that cannot be read."""
+        return cls(catalogue.parent / FOLDER / hash_of(catalogue)[:16])
 
     def last(self) -> int:
         """The number of the newest entry, 0 before the first; cheap."""
@@ -147,7 +163,7 @@ class ChangeLog:
 
     def append(self, change: Change) -> int:
         """Add an entry and return its number; endpoints that follow this folder take it within seconds."""
-        self._folder.mkdir(exist_ok=True)
+        self._folder.mkdir(parents=True, exist_ok=True)
         body = json.dumps({"added": change.added, "removed": change.removed, "stock": change.stock})
         descriptor, name = tempfile.mkstemp(dir=self._folder, suffix=".part")
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:

@@ -26,8 +26,8 @@ class CatalogueEdits:
     def __init__(self, run: Path) -> None:
         """Read what is there; raises `CatalogueError` where the catalogue or its log cannot be read."""
         self._run = run
-        self._log = ChangeLog(run)
         table = read_catalogue(run / CATALOGUE_FILE).table
+        self._log = ChangeLog.of(run / CATALOGUE_FILE)
         changes = folded(self._log.read(0, self._log.last()))
         self._ids = frozenset(changes.applied(table)["item_id"])
 

@@ -14,7 +14,7 @@ import polars as pl
 from server.errors import CatalogueError, NothingPromoted
 from server.registry import Registry
 from server.serving.catalogue import read_catalogue
-from server.serving.catalogue_changes import ChangeLog, folded
+from server.serving.catalogue_changes import ChangeLog, folded, hash_of
 from server.serving.prepared import prepared
 from server.serving.prepared_snapshot import make_added, make_base, open_added, open_base
 from server.serving.promotions import PROMOTIONS_FILE, read_promotions
@@ -30,10 +30,22 @@ class State:
     """What a snapshot is made of: another state, another snapshot."""
 
     version: str
+    catalogue: tuple[int, int]
+    """Time and size of the file; zeros where there is none."""
     changes: int
     """The last entry of the log of changes."""
     promotions: tuple[int, int]
-    """Time and size of the file of promotions; zeros where there is none."""
+    """Time and size of the file; zeros where there is none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Catalogue:
+    """A catalogue file as it was at one moment."""
+
+    seen: tuple[int, int]
+    digest: str
+    items: int
+    log: ChangeLog
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,65 +74,84 @@ class SnapshotSource:
         self._run = catalogue_path.parent
         self._merchant_id = merchant_id
         self._pinned = version
-        self._log = ChangeLog(self._run)
         self._base: _Base | None = None
+        self._read: _Catalogue | None = None
 
     def state(self) -> State:
-        """What is wanted now; cheap. Raises `NothingPromoted` where the registry holds no promoted version."""
+        """What is wanted now; cheap while the catalogue file stays as it is.
+
+        Raises `NothingPromoted` where the registry holds no promoted version, and `CatalogueError`.
+        """
         version = self._pinned or self._registry.promoted()
         if version is None:
             raise NothingPromoted("the registry holds no promoted model version; promote one, then serve")
-        return State(version=version, changes=self._log.last(), promotions=self._promotions())
+        catalogue = self._catalogue_now()
+        return State(
+            version=version,
+            catalogue=catalogue.seen,
+            changes=catalogue.log.last(),
+            promotions=_seen(self._run / PROMOTIONS_FILE),
+        )
 
     def snapshot(self, state: State) -> Snapshot:
         """Open the snapshot of a state, and prepare it first where nobody has; that takes seconds to minutes.
 
         Raises `RegistryError` or `CatalogueError`.
         """
-        catalogue_hash, items = self._catalogue_facts()
-        since = self._log.base(state.changes, items)
-        facts = [FORMAT, state.version, catalogue_hash, self._merchant_id, self._log.digest(0, since)]
+        catalogue = self._catalogue_now()
+        since = catalogue.log.base(state.changes, catalogue.items)
+        digest = catalogue.log.digest(0, since)
+        facts = [FORMAT, state.version, catalogue.digest, self._merchant_id, digest]
         key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
         if self._base is None or self._base.key != key:
-            self._base = self._opened(key, state.version, since)
-        snapshot = self._changed(self._base, since, state.changes)
+            self._base = self._opened(key, state.version, catalogue.log, since)
+        snapshot = self._changed(self._base, catalogue.log, since, state.changes)
         return replace(snapshot, promotions=read_promotions(self._run / PROMOTIONS_FILE, snapshot.items.find))
 
-    def _opened(self, key: str, version: str, since: int) -> _Base:
+    def _opened(self, key: str, version: str, log: ChangeLog, since: int) -> _Base:
         def make(folder: Path) -> Mapping[str, Any]:
             model = self._registry.get(version)
-            changes = folded(self._log.read(0, since))
+            changes = folded(log.read(0, since))
             return make_base(folder, model, read_catalogue(self._catalogue), changes, self._merchant_id)
 
         folder, about = prepared(self._run / FOLDER, key, make)
         return _Base(key=key, folder=folder, snapshot=open_base(folder, about))
 
-    def _changed(self, base: _Base, since: int, last: int) -> Snapshot:
+    def _changed(self, base: _Base, log: ChangeLog, since: int, last: int) -> Snapshot:
         if since == last:
             return base.snapshot
 
         def make(folder: Path) -> Mapping[str, Any]:
-            changes = folded(self._log.read(since, last))
+            changes = folded(log.read(since, last))
             return make_added(folder, base.folder, base.snapshot, changes, self._merchant_id)
 
-        key = f"{base.key}.{self._log.digest(since, last)}"
+        key = f"{base.key}.{log.digest(since, last)}"
         folder, _ = prepared(self._run / FOLDER, key, make)
         return open_added(folder, base.folder, base.snapshot)
 
-    def _catalogue_facts(self) -> tuple[str, int]:
-        """Hash and number of rows of the catalogue file."""
-        try:
-            with self._catalogue.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            return digest, pl.scan_parquet(self._catalogue).select(pl.len()).collect().item()
-        except (OSError, pl.exceptions.PolarsError) as error:
-            raise CatalogueError(
-                f"{self._catalogue} cannot be read as parquet ({type(error).__name__})"
-            ) from error
+    def _catalogue_now(self) -> _Catalogue:
+        """What the catalogue file holds; it is read again only when it has changed."""
+        seen = _seen(self._catalogue)
+        if self._read is None or self._read.seen != seen:
+            self._read = _Catalogue(
+                seen=seen,
+                digest=hash_of(self._catalogue),
+                items=_rows(self._catalogue),
+                log=ChangeLog.of(self._catalogue),
+            )
+        return self._read
 
-    def _promotions(self) -> tuple[int, int]:
-        try:
-            found = (self._run / PROMOTIONS_FILE).stat()
-        except FileNotFoundError:
-            return 0, 0
-        return found.st_mtime_ns, found.st_size
+
+def _rows(path: Path) -> int:
+    try:
+        return int(pl.scan_parquet(path).select(pl.len()).collect().item())
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise CatalogueError(f"{path} cannot be read as parquet ({type(error).__name__})") from error
+
+
+def _seen(path: Path) -> tuple[int, int]:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return 0, 0
+    return found.st_mtime_ns, found.st_size

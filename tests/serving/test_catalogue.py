@@ -50,10 +50,10 @@ def listed(engine: Engine) -> set[str]:
 
 def refused(words: str, run: Path, *command: object) -> None:
     """A command that must end with an error of these words, and change nothing."""
-    before = ChangeLog(run).last()
+    before = ChangeLog.of(run / "catalogue.parquet").last()
     done = CliRunner().invoke(app, [*map(str, command), "--run", str(run)])
     assert isinstance(done.exception, CatalogueError) and words in str(done.exception), done.output
-    assert ChangeLog(run).last() == before
+    assert ChangeLog.of(run / "catalogue.parquet").last() == before
 
 
 @given(st.lists(ENTRIES, max_size=12), st.sets(IDS))

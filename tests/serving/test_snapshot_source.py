@@ -173,11 +173,22 @@ def test_another_catalogue_file_is_prepared_anew(run_folder: Path, catalogue: pl
     assert found(now(source_of(run_folder)), "other") == catalogue["item_id"].to_list()
 
 
+def test_a_new_catalogue_begins_without_the_changes_of_the_old_one(
+    run_folder: Path, catalogue: pl.DataFrame
+) -> None:
+    """A training brings a catalogue that knows what came and went; a source that runs takes it."""
+    source = source_of(run_folder)
+    ChangeLog.of(run_folder / "catalogue.parquet").append(Change(removed=["item-01"]))
+    assert "item-01" not in listed(now(source))
+    catalogue.with_columns(brand=pl.lit("other")).write_parquet(run_folder / "catalogue.parquet")
+    assert "item-01" in listed(now(source))
+
+
 def test_an_added_item_is_found_by_id_vector_and_word(run_folder: Path, weights: Weights) -> None:
     """Its vector comes from its content alone, its prior is low, and the older rows are as they were."""
     source = source_of(run_folder)
     before = now(source)
-    ChangeLog(run_folder).append(Change(added=[NEW, SECOND]))
+    ChangeLog.of(run_folder / "catalogue.parquet").append(Change(added=[NEW, SECOND]))
     after = now(source)
     assert len(before.items) == 60 and len(after.items) == 62
     assert after.items.find(["new-1", "new-2", "item-03", "none"]).tolist() == [60, 61, 3, -1]
@@ -197,7 +208,7 @@ def test_an_added_item_is_found_by_id_vector_and_word(run_folder: Path, weights:
 
 def test_a_removed_item_is_never_listed_again(run_folder: Path) -> None:
     """Neither an old one nor a new one; a history may still name it. It may come again as a new item."""
-    source, log = source_of(run_folder), ChangeLog(run_folder)
+    source, log = source_of(run_folder), ChangeLog.of(run_folder / "catalogue.parquet")
     log.append(Change(added=[NEW]))
     log.append(Change(removed=["item-07", "new-1", "never-there"]))
     after = now(source)
@@ -212,7 +223,7 @@ def test_a_removed_item_is_never_listed_again(run_folder: Path) -> None:
 
 def test_stock_comes_and_goes(run_folder: Path) -> None:
     """Of old and of new items; the last word counts, and words about unknown items do nothing."""
-    source, log = source_of(run_folder), ChangeLog(run_folder)
+    source, log = source_of(run_folder), ChangeLog.of(run_folder / "catalogue.parquet")
     log.append(Change(added=[{**NEW, "in_stock": False}]))
     log.append(Change(stock={"item-01": False, "item-02": False, "unknown": False}))
     assert {"new-1", "item-01", "item-02"}.isdisjoint(listed(now(source)))
@@ -224,13 +235,13 @@ def test_hidden_items_do_not_appear_by_being_in_stock(run_folder: Path, catalogu
     """Hidden is the shop's word, stock a fact."""
     hidden = pl.Series("hidden", [row == 5 for row in range(60)])
     catalogue.with_columns(hidden).write_parquet(run_folder / "catalogue.parquet")
-    ChangeLog(run_folder).append(Change(stock={"item-05": True}))
+    ChangeLog.of(run_folder / "catalogue.parquet").append(Change(stock={"item-05": True}))
     assert "item-05" not in listed(now(source_of(run_folder)))
 
 
 def test_one_merchants_endpoint_takes_its_own_items_only(run_folder: Path) -> None:
     """What another merchant adds is not here."""
-    ChangeLog(run_folder).append(Change(added=[NEW, SECOND]))
+    ChangeLog.of(run_folder / "catalogue.parquet").append(Change(added=[NEW, SECOND]))
     snapshot = now(source_of(run_folder, merchant_id="merchant-0"))
     assert snapshot.items.find(["new-1", "new-2"]).tolist() == [-1, 20]
 
@@ -239,7 +250,7 @@ def test_many_changes_make_a_new_base_with_the_same_items(
     run_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where changes pass the bound the folder is made anew; what is listed does not depend on it."""
-    log = ChangeLog(run_folder)
+    log = ChangeLog.of(run_folder / "catalogue.parquet")
     log.append(Change(added=[NEW, SECOND], removed=["item-03"], stock={"item-04": False}))
     log.append(Change(removed=["new-2", "item-09"], stock={"item-04": True, "item-05": False}))
     log.append(Change(added=[SECOND]))
@@ -262,9 +273,9 @@ def test_many_changes_make_a_new_base_with_the_same_items(
 
 def test_a_damaged_change_is_named(run_folder: Path) -> None:
     """The old snapshot goes on serving; the error says which file."""
-    log = ChangeLog(run_folder)
+    log = ChangeLog.of(run_folder / "catalogue.parquet")
     number = log.append(Change(removed=["item-01"]))
-    (run_folder / catalogue_changes.FOLDER / f"{number:08}.json").write_text("[")
+    next((run_folder / catalogue_changes.FOLDER).glob(f"*/{number:08}.json")).write_text("[")
     with pytest.raises(CatalogueError, match=r"00000001\.json cannot be read"):
         now(source_of(run_folder))
 
