@@ -52,12 +52,12 @@ def read_events(
         codes[1, newest:] = codes_newest_first(_VIEW, _TODAY if snapshot.has_clock else None)
         anchors[-1] = 1.0
         events = np.append(events, anchor)
-    elif basket is not None and basket.any():
-        newest = int(basket.argmax())
+    elif basket is not None:
+        newest = int(basket.argmax()) if basket.any() else 0
         inside = np.count_nonzero(basket)
         put_in = np.full(inside, _ADDED)
         codes[1, basket] = codes_newest_first(put_in, None if days is None else days[basket])
-        anchors[basket] = 1.0 / np.sqrt(inside)
+        anchors[basket] = 1.0 / np.sqrt(max(inside, 1))
     elif read.session:
         codes[1, : read.session] = history[: read.session]
     return Reading(

@@ -179,3 +179,11 @@ def test_a_basket_is_read_as_put_in_whatever_the_events_are_called(engine: Engin
     ]
     assert readings[0].codes[1].tolist() == readings[1].codes[1].tolist() == readings[2].codes[1].tolist()
     assert readings[0].codes[0].tolist() != readings[1].codes[0].tolist()
+
+
+def test_an_empty_basket_is_no_session(engine: Engine) -> None:
+    """What was only dismissed in this session is in no basket, and nothing is read as one."""
+    query = replace(HOME, surface=Surface.CART, session=bought(3, kind="dismiss"), history=bought(8))
+    profile = read_profile(engine.snapshot, query)
+    assert profile.reading.codes[0].all()
+    assert not profile.reading.codes[1].any() and not profile.reading.anchors.any()
