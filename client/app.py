@@ -52,16 +52,33 @@ def subspace(message: Message, context: Context) -> Message:
     return _answer(message, context, lambda task, cohort, public: _each(work.subspace, task, cohort, public))
 
 
+@app.train("baskets")
+def baskets(message: Message, context: Context) -> Message:
+    """Answer with the moment of what is taken together, summed over all units."""
+    return _answer(
+        message, context, lambda task, cohort, public: _together(work.baskets, task, cohort, public)
+    )
+
+
 @app.train("gradient")
 def gradient(message: Message, context: Context) -> Message:
     """Answer with the clipped gradient summed over all units."""
     return _answer(message, context, _gradient_sum)
 
 
+@app.train("fusion")
+def fusion(message: Message, context: Context) -> Message:
+    """Answer with what histories teach the surfaces, summed over all units."""
+    return _answer(
+        message, context, lambda task, cohort, public: _together(work.fusion, task, cohort, public)
+    )
+
+
 def _answer(message: Message, context: Context, compute: Work) -> Message:
     """Charge the shoppers first, then compute; a refused charge is an answer with the reason."""
     task = Task.from_record(message.content.config_records[TASK])
     work.loss_of(task)  # before anything is charged
+    work.basket_kinds_of(task)
     cohort = cohort_at(home_of(context.node_config, context.run_config))
     try:
         charges = _reserve(task, cohort)
@@ -86,6 +103,16 @@ def _each(
 ) -> Parts:
     size = len(cohort.catalogue)
     return {unit.part: compute(task, unit, public, size) for unit in cohort.units}
+
+
+def _together(
+    compute: Callable[..., NDArray[np.float64]],
+    task: Task,
+    cohort: Cohort,
+    public: Mapping[str, NDArray[np.generic]],
+) -> Parts:
+    parts = _each(compute, task, cohort, public)
+    return {EVERYONE: np.sum(list(parts.values()), axis=0)} if parts else {}
 
 
 def _gradient_sum(task: Task, cohort: Cohort, public: Mapping[str, NDArray[np.generic]]) -> Parts:

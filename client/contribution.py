@@ -66,7 +66,7 @@ def gram_share(histories: HeadHistories, clipping_norm: float) -> Array:
     scaled, along, popular = histories.scaled, histories.along, histories.popular
     gram = np.asarray((scaled.T @ sp.diags(weights) @ scaled).toarray())
     cross = np.outer(scaled.T @ (weights * along), popular)
-    return _triangle(gram - cross - cross.T + float(weights @ along**2) * np.outer(popular, popular))
+    return triangle_of(gram - cross - cross.T + float(weights @ along**2) * np.outer(popular, popular))
 
 
 def subspace_share(histories: HeadHistories, basis: NDArray[np.float32], clipping_norm: float) -> Array:
@@ -74,10 +74,11 @@ def subspace_share(histories: HeadHistories, basis: NDArray[np.float32], clippin
     columns = np.asarray(basis, dtype=np.float64)
     z = histories.scaled @ columns - np.outer(histories.along, histories.popular @ columns)
     squares = _above_rounding(np.square(z).sum(axis=1), histories.squares) * (histories.squares > 0)
-    return _triangle((z * _scaled(squares, clipping_norm)[:, None]).T @ z)
+    return triangle_of((z * _scaled(squares, clipping_norm)[:, None]).T @ z)
 
 
-def _triangle(matrix: Array) -> Array:
+def triangle_of(matrix: Array) -> Array:
+    """Return the upper triangle of a symmetric matrix in row order, of the norm of the whole matrix."""
     rows, columns = np.triu_indices(len(matrix))
     return np.asarray(matrix[rows, columns] * np.where(rows == columns, 1.0, np.sqrt(2.0)))
 

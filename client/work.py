@@ -9,21 +9,28 @@ from hashlib import blake2b
 import numpy as np
 from numpy.typing import NDArray
 
+from client.baskets import Baskets, basket_share
 from client.cohort import Unit
 from client.contribution import HeadHistories, count_share, gradient_share, gram_share, subspace_share
-from model.features import Histories
+from client.fusion import Draw, FusionModel, fusion_share
+from model.features import KINDS, Histories
+from model.gradient import ITEM_VECTORS
 from model.head import Head
 from model.losses import Loss
 from model.sampling import Examples, draw_examples
-from model.schema import Weights
+from model.schema import COMPLEMENT, Weights
 from privacy.mechanism import GaussianSum, NoiseSource, SeededNoise, SystemNoise
 from privacy.plan import Trust
-from proto.federation import BASIS, DEVICES, Task, WireError
+from proto.federation import AXES, BASIS, DEVICES, FUSION_START, FUSION_UNITS, Task, WireError
 
 Array = NDArray[np.float64]
 Public = Mapping[str, NDArray[np.generic]]
 
 LOG_Q_FLOOR = 1e-12
+Q = "q"
+"""The public array of the chances with which negatives are drawn."""
+PER_ITEM = frozenset({"item_bias", COMPLEMENT})
+"""Public arrays of one row per item that are weights of the model."""
 
 
 def counts(task: Task, unit: Unit, public: Public, catalogue_size: int) -> Array:
@@ -55,6 +62,14 @@ def _own_head(unit: Unit, public: Public) -> tuple[Head, NDArray[np.int64]]:
     return head.at(positions), positions
 
 
+def baskets(task: Task, unit: Unit, public: Public, catalogue_size: int) -> Array:
+    """Return the moment of the unit's baskets of its own items in the public axes, (k (k + 1) / 2,)."""
+    own = _own_items(unit.shoppers.histories, unit.items, catalogue_size)
+    axes = np.asarray(public[AXES], np.float32)[unit.items]
+    found = Baskets.of(own, basket_kinds_of(task), len(unit.items))
+    return _noised_locally(task, unit, basket_share(found, axes, task.clipping_norm))
+
+
 def gradient(task: Task, unit: Unit, public: Public, catalogue_size: int) -> dict[str, NDArray[np.float32]]:
     """Return the unit's clipped gradient sum by parameter; under local trust the noised one."""
     local = _LocalView(task, unit, public, catalogue_size)
@@ -64,6 +79,14 @@ def gradient(task: Task, unit: Unit, public: Public, catalogue_size: int) -> dic
     if unit.part == DEVICES:
         return local.noised_gradient(mechanism)
     return local.train_with_opacus(mechanism)
+
+
+def fusion(task: Task, unit: Unit, public: Public, catalogue_size: int) -> Array:
+    """Return the unit's clipped sum of what its histories teach the surfaces (`client.fusion`)."""
+    known = {name: value for name, value in public.items() if name not in (FUSION_START, FUSION_UNITS)}
+    view = _LocalView(task, unit, known, catalogue_size)
+    start, units = (np.asarray(public[name], np.float64) for name in (FUSION_START, FUSION_UNITS))
+    return _noised_locally(task, unit, view.fusion_sum(start, units))
 
 
 def loss_of(task: Task) -> Loss:
@@ -77,6 +100,21 @@ def loss_of(task: Task) -> Loss:
             f"loss is {task.loss!r}; this participant knows {', '.join(Loss)}: update it, or ask for one of these"
         )
     return Loss(task.loss)
+
+
+def basket_kinds_of(task: Task) -> frozenset[str]:
+    """Return the event kinds that make a basket.
+
+    Raises:
+        WireError: nobody here knows a kind of that name.
+    """
+    kinds = frozenset(filter(None, task.basket_kinds.split(",")))
+    if unknown := kinds - set(KINDS):
+        raise WireError(
+            f"baskets are asked for of kind {sorted(unknown)[0]!r}; this participant knows {', '.join(KINDS)}: "
+            "update it, or ask for these"
+        )
+    return kinds
 
 
 def local_mechanism(task: Task, unit: Unit) -> GaussianSum:
@@ -106,14 +144,34 @@ class _LocalView:
 
     def __init__(self, task: Task, unit: Unit, public: Public, catalogue_size: int) -> None:
         self._task, self._unit, self._loss = task, unit, loss_of(task)
-        self._vectors = np.asarray(public["item_vectors"], dtype=np.float32)[unit.items]
-        self._trained = frozenset(name for name in public if name not in ("item_vectors", "item_bias", "q"))
+        self._vectors = np.asarray(public[ITEM_VECTORS], dtype=np.float32)[unit.items]
+        self._trained = frozenset(public) - {ITEM_VECTORS, Q, *PER_ITEM}
         self._weights: Weights = {name: np.asarray(public[name], np.float32) for name in self._trained}
-        self._weights["item_bias"] = np.asarray(public["item_bias"], np.float32)[unit.items]
-        q = np.asarray(public["q"], dtype=np.float64)[unit.items]
+        for name in PER_ITEM & public.keys():
+            self._weights[name] = np.asarray(public[name], np.float32)[unit.items]
+        q = np.asarray(public[Q], dtype=np.float64)[unit.items]
         self._q = q / max(float(q.sum()), LOG_Q_FLOOR)
         self._log_q = np.log(np.maximum(self._q, LOG_Q_FLOOR))
         self._histories = _own_items(unit.shoppers.histories, unit.items, catalogue_size)
+
+    def fusion_sum(self, start: Array, units: Array) -> Array:
+        """Return the clipped sum over shoppers of one example per surface."""
+        model = FusionModel(
+            weights=self._weights, vectors=self._vectors, probabilities=self._q, start=start, units=units
+        )
+        draw = Draw(
+            seed=self._seed,
+            round_number=self._task.round * self._task.steps,
+            basket_kinds=basket_kinds_of(self._task),
+            clock=self._task.clock,
+        )
+        keys = self._unit.shoppers.keys
+        return fusion_share(model, self._histories, keys, draw, self._task.clipping_norm)
+
+    @property
+    def _seed(self) -> int:
+        """What a draw begins from: the seed of a simulation, or the system's entropy, new each time."""
+        return self._task.seed if self._task.seed >= 0 else secrets.randbits(63)
 
     def examples(self, step: int) -> Examples:
         """Return one example per shopper, its own in every step of every round."""
@@ -122,7 +180,7 @@ class _LocalView:
             self._histories,
             self._unit.shoppers.keys,
             self._q,
-            seed=task.seed if task.seed >= 0 else secrets.randbits(63),
+            seed=self._seed,
             round_number=task.round * task.steps + step,
             clock=task.clock,
         )

@@ -201,7 +201,8 @@ class Experiment:
         """Return utility after each round of the released run, from its checkpoints."""
         rows = []
         statistics = self.federation.statistics_rounds
-        for path in sorted((self.settings.out / "rounds").glob("*.safetensors"))[statistics - 1 :]:
+        judged = slice(statistics - 1, statistics + self.federation.rounds)  # the fusion is not of this score
+        for path in sorted((self.settings.out / "rounds").glob("*.safetensors"))[judged]:
             number = int(path.stem.removeprefix("round-"))
             version = replace(released.version, weights={**released.version.weights, **load_file(path)})
             value = evaluate("round", self.scorer(version), self.split, ks=(10,)).mean(CURVE_METRIC)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.planning_place import ledger_of_plan, place_of_plan
-from evaluation.settings import ExperimentSettings, Watch
+from evaluation.settings import ExperimentSettings, Surfaces, Watch
 from evaluation.split import Split, choose, split
 from model.catalogue import PublicItems, read_public_items
 from model.spectral import head_size
@@ -16,7 +16,7 @@ from privacy.accountant import default_delta, epsilon_of
 from privacy.plan import Plan, Release, Stage, Trust
 from server.coordination.budget import Releaser
 from server.coordination.config import FederationConfig, Participants
-from simulation.data import Dataset, load
+from simulation.data import Clock, Dataset, load
 from simulation.federated import FederationSettings, plan_before, run_config_of
 from simulation.population import Population, build_population
 
@@ -42,7 +42,20 @@ def federation_of(settings: ExperimentSettings, dataset: Dataset, cut: Split) ->
         recency=settings.recency,
         prior=settings.prior,
         damping=settings.damping,
+        **learned_for(settings.surfaces, dataset),
     )
+
+
+def learned_for(surfaces: Surfaces, dataset: Dataset) -> dict[str, Any]:
+    """Return which stages of `FederationSettings` the surfaces need and the kinds of a data set's events support.
+
+    A basket is what was put into a cart or bought in one visit; where a set knows neither, what was viewed. Both
+    facts, kinds and clock, describe the shops, not a shopper.
+    """
+    timed = dataset.clock in (Clock.SECONDS, Clock.DAYS) and surfaces is Surfaces.ALL
+    known = set(dataset.events["kind"].unique().to_list()) if timed else set()
+    kinds = [kind for kind in ("add_to_cart", "purchase") if kind in known] or sorted({"view"} & known)
+    return {"basket_kinds": ",".join(kinds), "fusion": timed}
 
 
 def planned(settings: ExperimentSettings, watch: Watch) -> dict[str, Any]:

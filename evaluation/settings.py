@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,13 @@ LOWEST = {
 }
 ANY_DELTA = 1e-5
 """Stands in for a delta that is not known before the data are read; only epsilon is checked with it."""
+
+
+class Surfaces(StrEnum):
+    """What a run learns: what every surface that the data support needs, or what home alone needs."""
+
+    ALL = "all"
+    HOME = "home"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +84,7 @@ class ExperimentSettings:
     recency: float = Start.recency
     prior: float = Start.prior
     damping: float = Start.damping
+    surfaces: Surfaces = Surfaces.ALL
 
     def __post_init__(self) -> None:
         """Refuse an impossible budget or size before any data are read.
@@ -119,6 +128,7 @@ class ExperimentSettings:
             "recency": self.recency,
             "prior": self.prior,
             "damping": self.damping,
+            "surfaces": str(self.surfaces),
         }
 
 

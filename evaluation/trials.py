@@ -60,4 +60,4 @@ def _train_in(
 
 def replies(population: Population, federation: FederationSettings) -> int:
     """Return how many answers a run will wait for: one per node and round."""
-    return nodes_of(population, federation) * (federation.statistics_rounds + federation.rounds)
+    return nodes_of(population, federation) * federation.all_rounds

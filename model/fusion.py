@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.features import FUSION_FEATURES, SURFACES
-from model.schema import Weights
+from model.schema import FUSION, Weights
 
-__all__ = ["FUSION_FEATURES", "fusion_weights"]
+__all__ = ["FUSION_FEATURES", "fusion_weights", "unlearned"]
 
 _UNLEARNED: dict[str, dict[str, float]] = {
     "home": {"affinity": 1.0, "session": 0.25},
@@ -33,8 +33,11 @@ _UNLEARNED: dict[str, dict[str, float]] = {
 
 def fusion_weights(weights: Weights) -> NDArray[np.float32]:
     """Return the (surfaces, features) weights of a model version: learned ones, or public constants."""
-    if "fusion" in weights:
-        return weights["fusion"]
+    return weights[FUSION] if FUSION in weights else unlearned(weights)
+
+
+def unlearned(weights: Weights) -> NDArray[np.float32]:
+    """Return the public constants (surfaces, features) for a model version; learning starts from them."""
     table = np.zeros((len(SURFACES), len(FUSION_FEATURES)), dtype=np.float32)
     for row, surface in enumerate(SURFACES):
         for name, value in _UNLEARNED[surface].items():

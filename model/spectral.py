@@ -110,7 +110,7 @@ class GramBlock:
         side = len(gram)
         values, vectors = scipy.linalg.eigh(gram, subset_by_index=[side - count, side - 1])
         directions = vectors[:, ::-1] if self.basis is None else self.basis @ vectors[:, ::-1]
-        return values[::-1], _signed(np.asarray(directions, dtype=np.float64))
+        return values[::-1], signed(np.asarray(directions, dtype=np.float64))
 
 
 def _without(gram: Array, popular: Array) -> Array:
@@ -158,7 +158,7 @@ def _filtered(block: GramBlock, dim: int) -> tuple[Array, Array]:
     return values / (values + RIDGE + NOISE_RIDGE * block.edge), np.concatenate([popular, directions], axis=1)
 
 
-def _signed(basis: Array) -> Array:
+def signed(basis: Array) -> Array:
     """Return the columns with their largest entry positive, since an eigenvector's sign is arbitrary."""
     largest = np.abs(basis).argmax(axis=0)
     return np.asarray(basis * np.sign(basis[largest, np.arange(basis.shape[1])]))

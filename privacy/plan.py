@@ -29,26 +29,34 @@ class Stage(StrEnum):
     COUNTS = "counts"
     GRAM = "gram"
     SUBSPACE = "subspace"
+    BASKETS = "baskets"
     GRADIENT = "gradient"
+    FUSION = "fusion"
 
 
 SHARES: Mapping[Stage, float] = {
-    Stage.LINKAGE: 0.01,
-    Stage.COUNTS: 0.04,
-    Stage.GRAM: 0.36,
-    Stage.SUBSPACE: 0.46,
-    Stage.GRADIENT: 0.13,
+    Stage.LINKAGE: 0.0091,
+    Stage.COUNTS: 0.0364,
+    Stage.GRAM: 0.3276,
+    Stage.SUBSPACE: 0.4186,
+    Stage.BASKETS: 0.06,
+    Stage.GRADIENT: 0.1183,
+    Stage.FUSION: 0.03,
 }
 """Share of mu^2 for each stage: popularity is easy to learn, co-occurrence is where the accuracy comes from.
 
-The first Gram finds the directions that matter; the second, inside them, says how much (docs/adr/0013)."""
+The first Gram finds the directions that matter; the second, inside them, says how much (docs/adr/0013). What only
+single surfaces need, baskets and the fusion, costs the others a little, and nothing where it is left out
+(docs/adr/0024)."""
 
 CLIPPING_NORMS: Mapping[Stage, float] = {
     Stage.LINKAGE: math.sqrt(2.0),
     Stage.COUNTS: 1.0,
     Stage.GRAM: 1.0,
     Stage.SUBSPACE: 1.0,
+    Stage.BASKETS: 1.0,
     Stage.GRADIENT: 2.0,
+    Stage.FUSION: 1.0,
 }
 """Longest share of one shopper: unit vectors by construction, and near the median gradient on public data.
 
@@ -59,14 +67,19 @@ SMALLEST_MU2 = 1e-4
 """Below this a plan is refused: the noise of its best stage would be over a hundred clipping norms."""
 
 
-def statistics_of(trust: Trust, *, public_basis: bool = False) -> dict[Stage, int]:
+def statistics_of(trust: Trust, *, public_basis: bool = False, baskets: bool = False) -> dict[Stage, int]:
     """Return how often each statistic is released before the gradient rounds.
 
     A first Gram finds the subspace that a second looks into. Where the basis is public it has nothing to find, and
     without noise it says it all.
     """
     second = public_basis or trust is not Trust.NONE
-    return {Stage.COUNTS: 1, Stage.GRAM: int(not public_basis), Stage.SUBSPACE: int(second)}
+    return {
+        Stage.COUNTS: 1,
+        Stage.GRAM: int(not public_basis),
+        Stage.SUBSPACE: int(second),
+        Stage.BASKETS: int(baskets),
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,11 +143,16 @@ class Plan:
         """Return epsilon for a person active at k merchants that cannot link their shoppers.
 
         Such a person is k units. Counts and Gram entries of different merchants lie on different coordinates, so
-        their shares together have norm sqrt(k) C; gradients share coordinates and may add up to k C, unless each
-        merchant's sum has noise of its own (trust `local`). So does the Gram inside the subspace, unless every
-        merchant has one of its own. The linkage histogram knows persons and counts once.
+        their shares together have norm sqrt(k) C; gradients, baskets and the fusion share coordinates and may add up
+        to k C, unless each merchant's sum has noise of its own (trust `local`). So does the Gram inside the
+        subspace, unless every merchant has one of its own. The linkage histogram knows persons and counts once.
         """
-        common = (Stage.GRADIENT, Stage.SUBSPACE) if subspace_shared else (Stage.GRADIENT,)
+        common = {
+            Stage.GRADIENT,
+            Stage.BASKETS,
+            Stage.FUSION,
+            *((Stage.SUBSPACE,) if subspace_shared else ()),
+        }
         total = self.spent_mu2 * merchants**2
         for release in self.releases:
             shared = release.stage in common and self.trust is Trust.CENTRAL

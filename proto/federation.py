@@ -22,6 +22,12 @@ DEVICES = "devices"
 EVERYONE = "everyone"
 """The part of a contribution that sums over all participants of a cohort (gradients)."""
 
+AXES = "axes"
+"""The public array in which baskets are read."""
+
+FUSION_START, FUSION_UNITS = "fusion_start", "fusion_units"
+"""The public arrays that the fusion's step starts from, and in whose units it reads the features."""
+
 BASIS = "basis/"
 """Prefix of the public array in which the histories of a part are read."""
 
@@ -50,6 +56,7 @@ class Task:
         loss: name of the loss of a gradient round (`model.losses`).
         seed: of the random moments and negatives in tests and simulation; negative: the system's entropy.
         noise_seed: of the noise in tests and simulation; negative: the system's entropy.
+        basket_kinds: event kinds that make a basket, separated by commas; empty: none does.
     """
 
     release_id: str
@@ -67,6 +74,7 @@ class Task:
     seed: int
     noise_seed: int
     loss: str = "sampled_softmax"
+    basket_kinds: str = ""
 
     def to_record(self) -> dict[str, Scalar]:
         """Return the fields as a flat record."""

@@ -38,6 +38,8 @@ class FederationSettings:
         rounds: gradient rounds after those of statistics.
         devices_per_message: how many devices one Flower message serves.
         minimum_cohort: fewest participants whose sum is released.
+        basket_kinds: event kinds that make a basket, separated by commas; empty: baskets are not learned.
+        fusion: whether the weights of the surfaces' scores are learned.
         noise_seed: repeatable noise, for tests and simulation; None takes the system's entropy.
     """
 
@@ -57,6 +59,8 @@ class FederationSettings:
     recency: float = Start.recency
     prior: float = Start.prior
     damping: float = Start.damping
+    basket_kinds: str = ""
+    fusion: bool = False
     devices_per_message: int = DEVICES_PER_MESSAGE
     minimum_cohort: int = 1
     timeout: float = 3600.0
@@ -69,7 +73,13 @@ class FederationSettings:
     @property
     def statistics_rounds(self) -> int:
         """Rounds of statistics before the gradient rounds."""
-        return sum(statistics_of(self.trust, public_basis=self.basis is Basis.CONTENT).values())
+        public = self.basis is Basis.CONTENT
+        return sum(statistics_of(self.trust, public_basis=public, baskets=bool(self.basket_kinds)).values())
+
+    @property
+    def all_rounds(self) -> int:
+        """Rounds of the whole run."""
+        return self.statistics_rounds + self.rounds + int(self.fusion)
 
     def without_privacy(self) -> FederationSettings:
         """Return the same federation without noise: a yardstick that no real data should ever leave by."""
@@ -123,6 +133,8 @@ def run_config_of(
         "recency": settings.recency,
         "prior": settings.prior,
         "damping": settings.damping,
+        "basket-kinds": settings.basket_kinds,
+        "fusion": settings.fusion,
         "seed": settings.seed,
         "noise-seed": SYSTEM_ENTROPY if settings.noise_seed is None else settings.noise_seed,
         "timeout": settings.timeout,

@@ -23,7 +23,7 @@ class Recipe:
         """Return the recipe as options of `fedrank simulate`."""
         return (
             f"--basis {self.basis} --recency {self.recency:g} --prior {self.prior:g} --damping {self.damping:g} "
-            f"--rounds {self.rounds} --dim {self.dim}"
+            f"--rounds {self.rounds} --dim {self.dim} --surfaces home"
         )
 
 

@@ -75,6 +75,13 @@ class BasisName(StrEnum):
     CONTENT = "content"
 
 
+class SurfacesName(StrEnum):
+    """What a run learns."""
+
+    ALL = "all"
+    HOME = "home"
+
+
 Data = Annotated[
     Path | None, typer.Option(help="Folder or file of events; default: the embedded, simulated set.")
 ]
@@ -118,6 +125,10 @@ Recency = Annotated[
     float, typer.Option(help="A past event first weighs 1 / place^this, the newest in place 1.")
 ]
 Prior = Annotated[float, typer.Option(help="What a step in log popularity first adds to a score.")]
+SurfacesOption = Annotated[
+    SurfacesName,
+    typer.Option(help="`all` also learns baskets and what a score is made of on each surface, see --plan."),
+]
 Damping = Annotated[float, typer.Option(help="Item vectors first count popularity^-this.")]
 Seed = Annotated[int, typer.Option(help="Of everything random but the noise.")]
 NoiseSeed = Annotated[int | None, typer.Option(help="Repeatable noise, for tests only; the report says so.")]
@@ -151,6 +162,7 @@ def simulate(
     recency: Recency = 0.5,
     prior: Prior = 0.25,
     damping: Damping = 0.2,
+    surfaces: SurfacesOption = SurfacesName.ALL,
     seed: Seed = 0,
     noise_seed: NoiseSeed = None,
     plan: PlanOnly = False,
@@ -193,7 +205,7 @@ def _settings(
 ) -> ExperimentSettings:
     """Turn the command's options, by their names, into settings with the rooms' enums."""
     from evaluation.protocol import Protocol
-    from evaluation.settings import ExperimentSettings
+    from evaluation.settings import ExperimentSettings, Surfaces
     from evaluation.split import SplitKind
     from model.encoders import EncoderName
     from model.head import Basis
@@ -206,6 +218,7 @@ def _settings(
     words["user_tower"] = UserTower(words["user_tower"])
     words["encoder"] = EncoderName(words["encoder"])
     words["basis"] = Basis(words["basis"])
+    words["surfaces"] = Surfaces(words["surfaces"])
     words["participants"] = Kind(words["participants"])
     words["trust"] = TrustModel(words["trust"])
     words["protocol"] = Protocol(words["protocol"])

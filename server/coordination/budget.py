@@ -19,6 +19,9 @@ from server.coordination.config import FederationConfig, Participants
 
 HOLDER = "federation"
 
+SHARED_BY_MERCHANTS = (Stage.BASKETS, Stage.FUSION)
+"""Statistics of which every merchant covers every entry, also where merchants are alone."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Account:
@@ -96,6 +99,10 @@ class Releaser:
     def noise_std(self, stage: Stage) -> float:
         """Return the standard deviation in one entry of the released sum, noise of all participants together."""
         std = self.mechanism(stage).noise_std
-        if self._plan.trust is not Trust.LOCAL or self._config.participants is Participants.MERCHANTS:
-            return std  # every entry belongs to one merchant, so one participant's noise lies on it
-        return std * float(np.sqrt(self._config.shoppers))
+        if self._plan.trust is not Trust.LOCAL:
+            return std
+        if self._config.participants is not Participants.MERCHANTS:
+            return std * float(np.sqrt(self._config.shoppers))
+        if stage in SHARED_BY_MERCHANTS:
+            return std * float(np.sqrt(self._config.merchants))
+        return std  # every entry belongs to one merchant, so one participant's noise lies on it

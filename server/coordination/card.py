@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from model.schema import FUSION, complement_of
 from privacy.plan import Plan, Trust
 from server.coordination.config import FederationConfig
 from server.coordination.learner import Learner
@@ -20,6 +21,11 @@ def model_card(config: FederationConfig, plan: Plan, learner: Learner) -> dict[s
         "clock": config.clock,
         "run_name": config.run_name,
         "head_items": len(learner.head),
+        "learned": {
+            "complement_columns": complement_of(learner.weights).shape[1],
+            "basket_kinds": config.basket_kinds.split(",") if config.basket_kinds else [],
+            "fusion": FUSION in learner.weights,
+        },
         "privacy": privacy_statement(config, plan),
     }
 
@@ -34,7 +40,7 @@ def privacy_statement(config: FederationConfig, plan: Plan) -> dict[str, Any]:
         "trust": str(plan.trust),
         "participants": str(config.participants),
         "mechanism": "none" if math.isinf(epsilon) else "gaussian",
-        "rounds": config.statistics_rounds + config.rounds,
+        "rounds": config.all_rounds,
         "spent_before_mu2": plan.spent_mu2,
         "noise": _noise_words(config),
         "releases": [

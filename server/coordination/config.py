@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from model.encoders import EncoderName, encoder_named
+from model.features import KINDS
 from model.head import Basis
 from model.losses import Loss
 from model.schema import UserTower
@@ -47,6 +48,9 @@ class FederationConfig:
         basis: the axes in which histories are compared.
         recency, prior, damping: where the user tower starts, see `model.spectral.Start`.
         loss, user_tower: what the gradient rounds minimise, and how a history becomes a user vector.
+        basket_kinds: event kinds that make a basket, separated by commas; empty: baskets are not asked for. A
+            public fact about the shops, as is the clock; never read off their events.
+        fusion: whether the weights of the surfaces' scores are learned.
         linkage: whether the noised histogram of merchants per shopper takes a share of the budget.
     """
 
@@ -68,6 +72,8 @@ class FederationConfig:
     clock: str
     spent_mu2: float
     linkage: bool
+    basket_kinds: str
+    fusion: bool
     loss: Loss
     user_tower: UserTower
     encoder: EncoderName
@@ -107,12 +113,36 @@ class FederationConfig:
                     f"{name.replace('_', '-')} is {getattr(self, name)}; it must be at least {low}"
                 )
 
+        self._check_baskets()
         encoder_named(self.encoder)  # an encoder whose package is missing is refused before any charge
         for name in ("recency", "prior", "damping"):
             if not 0 <= getattr(self, name) < LARGEST_START:
                 raise ConfigError(
                     f"{name} is {getattr(self, name)}; it must be 0 or more, and below {LARGEST_START:g}"
                 )
+
+    def _check_baskets(self) -> None:
+        """Refuse a kind that no event has, and baskets where nobody knows what was taken together."""
+        kinds = self.basket_kinds.split(",") if self.basket_kinds else []
+        if unknown := [kind for kind in kinds if kind not in KINDS]:
+            raise ConfigError(
+                f"basket-kinds names {unknown[0]!r}; use some of {', '.join(KINDS)}, separated by commas, or ''"
+            )
+        if kinds and not self.has_clock:
+            raise ConfigError(
+                f"basket-kinds is {self.basket_kinds!r} and clock is {self.clock!r}: without a clock nobody knows "
+                "what was taken together; leave basket-kinds empty, or give events their time"
+            )
+
+    @property
+    def has_clock(self) -> bool:
+        """Whether event times are moments of the calendar."""
+        return self.clock in ("seconds", "days")
+
+    @property
+    def all_rounds(self) -> int:
+        """Rounds of the whole run."""
+        return self.statistics_rounds + self.rounds + int(self.fusion)
 
     @property
     def steps(self) -> int:
@@ -126,7 +156,9 @@ class FederationConfig:
 
     @property
     def _statistics(self) -> dict[Stage, int]:
-        return statistics_of(self.trust, public_basis=self.basis is Basis.CONTENT)
+        return statistics_of(
+            self.trust, public_basis=self.basis is Basis.CONTENT, baskets=bool(self.basket_kinds)
+        )
 
     @property
     def releases(self) -> dict[Stage, int]:
@@ -135,6 +167,7 @@ class FederationConfig:
             Stage.LINKAGE: int(self.linkage),
             **self._statistics,
             Stage.GRADIENT: self.rounds * self.steps,
+            Stage.FUSION: int(self.fusion),
         }
 
 

@@ -1,4 +1,4 @@
-"""One run of a federation: counts, Gram, Gram in a subspace, gradient rounds; each releases at most one sum."""
+"""One run of a federation: counts, Grams, baskets, gradient rounds, fusion; each releases at most one sum."""
 
 from __future__ import annotations
 
@@ -14,10 +14,20 @@ from safetensors.numpy import save_file
 from model.catalogue import PublicItems
 from model.content_axes import content_axes
 from model.encoders import encoder_named
+from model.fusion_learning import NUMBERS, TAUGHT_SURFACES
 from model.head import Head
 from model.spectral import GramBlock, Start, leading_basis
 from privacy.plan import Plan, Stage, Trust
-from proto.federation import BASIS, DEVICES, EVERYONE, MERCHANT_PART, Task
+from proto.federation import (
+    AXES,
+    BASIS,
+    DEVICES,
+    EVERYONE,
+    FUSION_START,
+    FUSION_UNITS,
+    MERCHANT_PART,
+    Task,
+)
 from server.coordination.aggregate import RoundSum
 from server.coordination.blocks import gram_of, scatter_counts, scatter_gram, triangle
 from server.coordination.budget import Account, Releaser
@@ -61,8 +71,12 @@ class Federation:
         bases = self._gram(heads) if self._plan.has(Stage.GRAM) else self._content_bases(heads)
         if self._plan.has(Stage.SUBSPACE):
             self._subspace(heads, bases)
+        if self._plan.has(Stage.BASKETS):
+            self._baskets()
         for _ in range(self._config.rounds):
             self._gradient()
+        if self._plan.has(Stage.FUSION):
+            self._fusion()
 
     @property
     def _merchants_alone(self) -> bool:
@@ -133,6 +147,17 @@ class Federation:
         )
         self._finish(task)
 
+    def _baskets(self) -> None:
+        """Release what is taken together, in axes that the item vectors and public content give."""
+        axes = self.learner.basket_axes()
+        shapes: Shapes = {EVERYONE: (triangle(axes.shape[1]),)}
+        task, totals = self._round(Stage.BASKETS, shapes, {AXES: axes})
+        moment = gram_of(self._releaser.released(Stage.BASKETS, totals[EVERYONE]))
+        self.learner.learn_baskets(
+            axes, moment, self._releaser.noise_std(Stage.BASKETS) / float(np.sqrt(2.0))
+        )
+        self._finish(task)
+
     def _parts(self) -> list[str]:
         """Return the names of all parts that an answer may hold: one per merchant, and one of all devices."""
         return [DEVICES, *(MERCHANT_PART + name for name in self._owners())]
@@ -164,6 +189,15 @@ class Federation:
         self.learner.learn_gradient(noisy)
         self._finish(task)
 
+    def _fusion(self) -> None:
+        """Release what histories teach the surfaces about the parts of a score, and take one step on it."""
+        units, start, public = self.learner.fusion_question()
+        shapes: Shapes = {EVERYONE: (len(TAUGHT_SURFACES) * NUMBERS,)}
+        task, totals = self._round(Stage.FUSION, shapes, {**public, FUSION_START: start, FUSION_UNITS: units})
+        noisy = self._releaser.released(Stage.FUSION, totals[EVERYONE]).reshape(len(TAUGHT_SURFACES), NUMBERS)
+        self.learner.learn_fusion(noisy, self._releaser.noise_std(Stage.FUSION), units)
+        self._finish(task)
+
     def _round(self, stage: Stage, shapes: Shapes, public: PublicArrays) -> tuple[Task, Totals]:
         """Ask the cohort, close the sum at the minimum cohort, and reserve the release before noise is drawn."""
         self._number += 1
@@ -187,8 +221,7 @@ class Federation:
         self._account.commit(task)
         whole = task.stage != Stage.GRADIENT
         save_checkpoint(self._config.checkpoints, task.round, self.learner, whole=whole)
-        rounds = self._config.statistics_rounds + self._config.rounds
-        log.info("round %d of %d done: %s", task.round, rounds, task.stage)
+        log.info("round %d of %d done: %s", task.round, self._config.all_rounds, task.stage)
 
     def _task(self, stage: Stage, number: int, model_hash: str) -> Task:
         release, protected = self._plan.of(stage), self._plan.trust is not Trust.NONE
@@ -204,10 +237,11 @@ class Federation:
             cap_mu2=self._plan.cap_mu2 if protected else 0.0,
             steps=self._repeats(stage),
             expected_shoppers=max(1, self._config.shoppers // self._config.merchants),
-            clock=self._config.clock in ("seconds", "days"),
+            clock=self._config.has_clock,
             loss=str(self._config.loss),
             seed=self._config.seed,
             noise_seed=self._config.noise_seed,
+            basket_kinds=self._config.basket_kinds,
         )
 
     def _repeats(self, stage: Stage) -> int:

@@ -9,10 +9,12 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from model.catalogue import PublicItems
+from model.complement import basket_axes, complement_vectors
 from model.encoders import Encoder, Hashed
+from model.fusion_learning import feature_units, learned_fusion, start_of
 from model.gradient import ITEM_VECTORS
 from model.head import Head
-from model.schema import Schema, UserTower, Weights
+from model.schema import COMPLEMENT, Schema, UserTower, Weights
 from model.spectral import GramBlock, Start, head_size, spectral_vectors, start
 from model.two_tower import encode_items
 from server.coordination.optimiser import Adam
@@ -93,12 +95,38 @@ class Learner:
         )
         self._vectors = encode_items(self.weights, self.features)
 
+    def basket_axes(self) -> NDArray[np.float32]:
+        """Return the public axes (items, k) in which baskets are read; known after the Gram."""
+        return basket_axes(self._vectors, self.features, self.probabilities)
+
+    def learn_baskets(self, axes: NDArray[np.float32], moment: NDArray[np.float64], noise_std: float) -> None:
+        """Take the complement vectors from the noisy moment (k, k) of the baskets; none where all of it is noise."""
+        found = complement_vectors(axes, moment, noise_std)
+        if found.shape[1]:
+            self.weights = {**self.weights, COMPLEMENT: found}
+
     def learn_gradient(self, total: Mapping[str, NDArray[np.float64]]) -> None:
         """Step the user tower down the noisy gradient sum, divided by the public number of shoppers."""
         mean = {
             name: value.reshape(self.weights[name].shape) / self.shoppers for name, value in total.items()
         }
         self.weights = {**self.weights, **self._adam.apply(self.weights, mean)}
+
+    def fusion_question(
+        self,
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], dict[str, NDArray[np.generic]]]:
+        """Return the features' units, the constants that the step starts from, and the model to learn with."""
+        units = feature_units(self.weights, self._vectors, self.probabilities)
+        public = self.public_model()
+        if COMPLEMENT in self.weights:
+            public[COMPLEMENT] = self.weights[COMPLEMENT]
+        return units, start_of(self.weights, units), public
+
+    def learn_fusion(
+        self, statistics: NDArray[np.float64], noise_std: float, units: NDArray[np.float64]
+    ) -> None:
+        """Take what each part of a score counts on each surface from noisy sums (taught surfaces, numbers)."""
+        self.weights = learned_fusion(self.weights, statistics, noise_std, units)
 
     def public_model(self) -> dict[str, NDArray[np.generic]]:
         """Return what participants need for a gradient round; all of it has been released under noise."""

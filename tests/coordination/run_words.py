@@ -11,7 +11,19 @@ from numpy.typing import NDArray
 
 from model.catalogue import PublicItems
 from model.content import ItemColumns
-from proto.federation import BASIS, CONTRIBUTION, DEVICES, EVERYONE, PUBLIC, RECEIPT, TASK, Receipt, Task
+from model.fusion_learning import NUMBERS, TAUGHT_SURFACES
+from proto.federation import (
+    AXES,
+    BASIS,
+    CONTRIBUTION,
+    DEVICES,
+    EVERYONE,
+    PUBLIC,
+    RECEIPT,
+    TASK,
+    Receipt,
+    Task,
+)
 from server.coordination.blocks import triangle
 from server.coordination.config import FederationConfig
 from server.coordination.learner import TRAINED
@@ -40,6 +52,8 @@ WORDS: dict[str, Any] = {
     "recency": 0.5,
     "prior": 0.25,
     "damping": 0.2,
+    "basket-kinds": "",
+    "fusion": False,
     "loss": "sampled_softmax",
     "user-tower": "pooling",
     "seed": 1,
@@ -81,6 +95,10 @@ def device_parts(message: Message, items: int) -> dict[str, NDArray[np.float64]]
     public = message.content.array_records[PUBLIC]
     if stage == "gram":
         return {DEVICES: np.full(triangle(public["head"].numpy().size), 0.5)}
+    if stage == "baskets":
+        return {EVERYONE: np.full(triangle(public[AXES].numpy().shape[1]), 0.5)}
+    if stage == "fusion":
+        return {EVERYONE: np.full(len(TAUGHT_SURFACES) * NUMBERS, 0.5)}
     if stage == "subspace":
         return {DEVICES: np.full(triangle(public[BASIS + DEVICES].numpy().shape[1]), 0.5)}
     return {f"{EVERYONE}/{name}": np.full(public[name].numpy().shape, 0.25) for name in TRAINED}

@@ -25,7 +25,9 @@ ALL: Mapping[Stage, int] = {
     Stage.COUNTS: 1,
     Stage.GRAM: 1,
     Stage.SUBSPACE: 1,
+    Stage.BASKETS: 1,
     Stage.GRADIENT: 6,
+    Stage.FUSION: 1,
 }
 DELTA = 1e-6
 
@@ -170,13 +172,13 @@ def test_negative_counts_and_impossible_budgets_are_refused() -> None:
 def test_trust_none_has_no_noise_an_infinite_price_and_a_null_epsilon() -> None:
     """Nobody is protected: mu^2 and epsilon are infinite, JSON says null, and no spent budget is in the way."""
     plan = plan_of(trust=Trust.NONE)
-    assert [release.noise_multiplier for release in plan.releases] == [None] * 5
+    assert [release.noise_multiplier for release in plan.releases] == [None] * len(Stage)
     assert plan.mu2 == plan.of(Stage.GRAM).mu2_each == math.inf
     assert plan.total_epsilon() == plan.epsilon_at_merchants(3) == math.inf
     statement = json.loads(json.dumps(privacy_statement(config_of(Trust.NONE), plan), allow_nan=False))
     assert statement["epsilon"] is None
     assert statement["mechanism"] == "none" and statement["trust"] == "none"
-    assert [release["mu2"] for release in statement["releases"]] == [None] * 5
+    assert [release["mu2"] for release in statement["releases"]] == [None] * len(Stage)
 
 
 def test_the_statement_of_a_protected_plan_names_its_epsilon() -> None:
@@ -215,7 +217,7 @@ def test_a_person_at_several_merchants_pays_between_once_and_group_privacy(
 def test_releases_of_one_person_add_up_only_where_one_noise_covers_them(
     trust: Trust, factor: int, shared: bool
 ) -> None:
-    """By hand for k = 3: linkage once, counts and Gram three times, gradients nine times or, noised each, three.
+    """By hand for k = 3: linkage once, counts and Gram three times, the others nine times or, noised each, three.
 
     So does the Gram in a subspace where merchants share its coordinates, and three times where each has its own.
     """
@@ -223,7 +225,8 @@ def test_releases_of_one_person_add_up_only_where_one_noise_covers_them(
     price = {stage: plan.of(stage).mu2 for stage in Stage}
     apart = price[Stage.COUNTS] + price[Stage.GRAM]
     inside = (factor if shared else 3) * price[Stage.SUBSPACE]
-    total = price[Stage.LINKAGE] + 3 * apart + inside + factor * price[Stage.GRADIENT]
+    common = price[Stage.GRADIENT] + price[Stage.BASKETS] + price[Stage.FUSION]
+    total = price[Stage.LINKAGE] + 3 * apart + inside + factor * common
     expected = epsilon_of(math.sqrt(total), DELTA)
     assert plan.epsilon_at_merchants(3, subspace_shared=shared) == pytest.approx(expected, rel=1e-9)
 
@@ -236,6 +239,27 @@ def test_a_subspace_of_its_own_per_merchant_is_never_the_dearer(epsilon: float, 
     assert own < central.epsilon_at_merchants(merchants)
     for plan, number in ((local, merchants), (central, 1)):
         assert plan.epsilon_at_merchants(number, subspace_shared=False) == plan.epsilon_at_merchants(number)
+
+
+def test_what_only_single_surfaces_need_gives_its_share_back_where_it_is_left_out() -> None:
+    """Without baskets and fusion the others split the budget in the proportions that home was tuned with."""
+    without: Mapping[Stage, int] = {
+        stage: count for stage, count in ALL.items() if stage not in (Stage.BASKETS, Stage.FUSION)
+    }
+    plan = plan_of(counts=without)
+    tuned = {"linkage": 0.01, "counts": 0.04, "gram": 0.36, "subspace": 0.46, "gradient": 0.13}
+    shares = {str(release.stage): release.mu2 / plan.mu2 for release in plan.releases}
+    assert shares == pytest.approx(tuned, rel=1e-9)
+    both = plan_of()
+    assert both.of(Stage.GRAM).mu2 == pytest.approx(0.91 * plan.of(Stage.GRAM).mu2, rel=1e-9)
+
+
+def test_baskets_are_a_statistic_where_there_are_some() -> None:
+    """They come after the Gram, whose item vectors they are read in, under every trust model."""
+    for trust in Trust:
+        counts = statistics_of(trust, baskets=True)
+        assert counts[Stage.BASKETS] == 1 and list(counts)[-1] is Stage.BASKETS
+        assert statistics_of(trust)[Stage.BASKETS] == 0
 
 
 def test_without_noise_one_gram_says_it_all() -> None:
