@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import random
 import secrets
@@ -73,6 +74,8 @@ def serve_here(
             reflection=options.reflection,
         )
         ready: Callable[[str], None] = lambda address: on_ready(address, engine.snapshot.version)  # noqa: E731
+        gc.collect()
+        gc.freeze()  # what is here now stays: no collection while serving looks through it again
         run_loop(serve_until_stopped(options.config(), inside, ready, parent))
 
 

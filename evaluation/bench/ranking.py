@@ -7,12 +7,15 @@ measured in the same minutes: a bare echo of the same messages in the same serve
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from evaluation.bench import ranking_index
+from evaluation.bench.ranking_answers import BATCH, answer_rows
 from evaluation.bench.ranking_load import latency_rows, overload_rows, storm
 from evaluation.bench.ranking_promotion import promote_under_load
 from evaluation.bench.ranking_ratio import DISTINCT, Ratio, rank_beside_echo, saturate
@@ -37,6 +40,7 @@ class Sizes:
         starts: how often a prepared start is timed.
         large: items of the catalogue for memory.
         promoted: items of the catalogue whose versions are promoted, every `every_s` during `promoting_s` of load.
+        answers: that are judged.
     """
 
     ratios: Sequence[int] = tuple(ECHO_TARGETS)
@@ -50,6 +54,7 @@ class Sizes:
     promoted: int = 10_000
     promoting_s: float = 60.0
     every_s: float = 7.0
+    answers: int = 1_000_000
 
 
 QUICK = Sizes(
@@ -64,6 +69,7 @@ QUICK = Sizes(
     promoted=2_000,
     promoting_s=7.0,
     every_s=6.0,
+    answers=2_000,
 )
 
 
@@ -77,7 +83,9 @@ def run(*, quick: bool, watch: Watch) -> list[Row]:
         for measure in measures:
             rows += measure()
             watch.step()
-    return rows
+        watch.begin("answers judged", math.ceil(sizes.answers / BATCH))
+        rows += answer_rows(Path(scratch) / "answers", sizes.answers, step=watch.step)
+    return [*rows, *ranking_index.rows(quick=quick, watch=watch)]
 
 
 def _measures(sizes: Sizes, scratch: Path) -> list[Callable[[], list[Row]]]:

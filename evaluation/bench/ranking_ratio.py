@@ -60,7 +60,8 @@ def saturate(
     )
     outcome = load(Plan(port=0, phases=phases, deadline_s=20.0, keep=keep), bodies, folder, server)
     if any(status != OK for phase in (0, 1) for status in outcome.ended(phase)):
-        raise LoadError(f"of a load that never exceeds {IN_FLIGHT} calls some failed: {outcome.ended(0)}, {outcome.ended(1)}")
+        ended = f"{outcome.ended(0)}, {outcome.ended(1)}"
+        raise LoadError(f"of a load that never exceeds {IN_FLIGHT} calls some failed: {ended}")
     return outcome
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from load_server import ANSWER, Peer, later, load_server
 
-from evaluation.bench import ranking
+from evaluation.bench import ranking, ranking_index
 from evaluation.bench.ranking_load import Storm, overload_rows
 from evaluation.bench.ranking_promotion import judge
 from evaluation.bench.ranking_ratio import Ratio
@@ -324,21 +324,22 @@ def test_a_ranking_beside_an_echo_gives_rows_with_their_targets(tmp_path: Path) 
     } == {None, 0.6}
 
 
-def test_a_quick_bench_takes_every_measure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bench_takes_every_measure(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each measure gets a folder of its own, progress is told, and rows come in their order."""
     seen: list[Path] = []
     steps: list[None] = []
 
-    def measure(folder: Path, *_: object) -> list[Row]:
+    def measure(folder: Path, *_: object, **__: object) -> list[Row]:
         seen.append(folder)
         return [Row(measure=str(len(seen)), value=1.0, unit="ratio")]
 
-    names = ("ratio_measure", "start_measure", "load_measure", "memory_measure", "promotion_measure")
-    for name in names:
+    for name in ("ratio_measure", "start_measure", "load_measure", "memory_measure", "promotion_measure"):
         monkeypatch.setattr(ranking, name, named(measure, name))
+    monkeypatch.setattr(ranking, "answer_rows", measure)
+    monkeypatch.setattr(ranking_index, "rows", lambda **_: measure(Path()))
     rows = ranking.run(quick=False, watch=Watch(step=lambda: steps.append(None)))
-    assert [row.measure for row in rows] == [str(place) for place in range(1, 8)]
-    assert len(steps) == len(seen) == 7
+    assert [row.measure for row in rows] == [str(place) for place in range(1, 10)]
+    assert len(steps) == 7
 
 
 def named(measure: Callable[..., list[Row]], name: str) -> Callable[..., list[Row]]:
