@@ -54,7 +54,7 @@ def read_events(
         events = np.append(events, anchor)
     elif basket is not None:
         newest = int(basket.argmax()) if basket.any() else 0
-        inside = np.count_nonzero(basket)
+        inside = int(np.count_nonzero(basket))
         put_in = np.full(inside, _ADDED)
         codes[1, basket] = codes_newest_first(put_in, None if days is None else days[basket])
         anchors[basket] = 1.0 / np.sqrt(max(inside, 1))
