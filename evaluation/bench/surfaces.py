@@ -7,9 +7,10 @@ from pathlib import Path
 
 from evaluation.bench.judging import SETS
 from evaluation.bench.rows import Row
+from evaluation.bench.surfaces_floor import Floor, floors
 from evaluation.bench.surfaces_judging import EPSILON, Judged, judge_plan
-from evaluation.bench.surfaces_page import page
-from evaluation.bench.surfaces_studies import DRAWN, PLANS, Plan
+from evaluation.bench.surfaces_page import Everything, page
+from evaluation.bench.surfaces_studies import DRAWN, NOVELTIES, PLANS, Plan
 from evaluation.bench.surfaces_words import word_checks
 from evaluation.protocol import paired_difference
 from evaluation.settings import Watch, config_hash
@@ -34,11 +35,12 @@ def run(*, quick: bool, watch: Watch) -> list[Row]:
     found = [one for plan in plans for one in _of(plan, seeds, most, watch)]
     watch.begin("the order of words in answers to searches", 1)
     checks = word_checks(QUICK_QUESTIONS if quick else WORD_QUERIES)
+    shares = [floor for plan in plans if plan.name == NOVELTIES for floor in _floors(plan, most, watch)]
     rows = [row for one in found for row in rows_of(one)] + [check.row() for check in checks]
+    rows += [share.row() for share in shares]
     if PAGE.is_file() and plans == list(PLANS):
-        PAGE.write_text(
-            page(PAGE.read_text(encoding="utf-8"), found, checks, config(), len(SEEDS)), encoding="utf-8"
-        )
+        everything = Everything(judged=found, checks=checks, floors=shares, config=config(), seeds=len(SEEDS))
+        PAGE.write_text(page(PAGE.read_text(encoding="utf-8"), everything), encoding="utf-8")
     return rows
 
 
@@ -47,6 +49,11 @@ def _of(plan: Plan, seeds: tuple[int, ...], most: int, watch: Watch) -> list[Jud
     studies = plan.studies(load(None if plan.data is None else SETS / plan.data), most)
     watch.begin(f"training and asking: {plan.name}", len(studies))
     return judge_plan(plan, studies, seeds, watch.step)
+
+
+def _floors(plan: Plan, most: int, watch: Watch) -> list[Floor]:
+    watch.begin("the exposure floor of novelties", 1)
+    return floors(load(SETS / str(plan.data)), plan.learning, most)
 
 
 def config() -> str:

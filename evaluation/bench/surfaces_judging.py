@@ -14,7 +14,6 @@ from evaluation.bench.surfaces_studies import Learning, Plan, Study
 from evaluation.cold_items import pooled
 from evaluation.planning import learned_for
 from evaluation.protocol import Result
-from evaluation.settings import Surfaces
 from evaluation.split import Split
 from evaluation.surfaces import judge
 from evaluation.surfaces_engine import answers, engine_of
@@ -108,7 +107,7 @@ def federation_of(learning: Learning, study: Study, seed: int) -> FederationSett
         recency=recipe.recency,
         prior=recipe.prior,
         damping=recipe.damping,
-        **learned_for(Surfaces.ALL, study.dataset),
+        **learned_for(learning.surfaces, study.dataset),
     )
 
 

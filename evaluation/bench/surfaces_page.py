@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+from evaluation.bench.surfaces_floor import DEPTH, Floor
 from evaluation.bench.surfaces_judging import EPSILON, Judged
 from evaluation.bench.surfaces_words import WordCheck
 from evaluation.errors import ReportError
@@ -18,7 +20,18 @@ interval leaves out 0.
 """
 
 
-def page(old: str, found: Sequence[Judged], checks: Sequence[WordCheck], config: str, seeds: int) -> str:
+@dataclass(frozen=True, kw_only=True)
+class Everything:
+    """All that the page shows."""
+
+    judged: Sequence[Judged]
+    checks: Sequence[WordCheck]
+    floors: Sequence[Floor]
+    config: str
+    seeds: int
+
+
+def page(old: str, found: Everything) -> str:
     """Return the page with new tables between its marks.
 
     Raises:
@@ -30,8 +43,11 @@ def page(old: str, found: Sequence[Judged], checks: Sequence[WordCheck], config:
         raise ReportError(
             f"docs/surfaces.md lacks the line {BEGIN!r} or {END!r}; put both back around the tables"
         )
-    head = HEAD.format(hash=config, seeds=seeds, epsilon=EPSILON)
-    return "\n".join([before + BEGIN, head, *(table(one) for one in found), words(checks), END + after])
+    head = HEAD.format(hash=found.config, seeds=found.seeds, epsilon=EPSILON)
+    tables = [table(one) for one in found.judged]
+    return "\n".join(
+        [before + BEGIN, head, *tables, words(found.checks), exposure(found.floors), END + after]
+    )
 
 
 def table(one: Judged) -> str:
@@ -72,4 +88,15 @@ def words(checks: Sequence[WordCheck]) -> str:
         "|---|---|---|---|",
     ]
     lines += [f"| {one.name} | {one.queries:,} | {one.listed:,} | {one.wrong:,} |" for one in checks]
+    return "\n".join([*lines, ""])
+
+
+def exposure(floors: Sequence[Floor]) -> str:
+    """Return the table of the exposure floor."""
+    lines = [
+        "### home: the exposure floor of items absent from train\n",
+        f"| floor | share of the first {DEPTH} places | recall@{DEPTH} of the novelties that were wanted |",
+        "|---|---|---|",
+    ]
+    lines += [f"| {one.floor:g} | {one.places:.4f} | {one.found:.4f} |" for one in floors]
     return "\n".join([*lines, ""])

@@ -14,6 +14,7 @@ from evaluation.cold_models import category_popularity
 from evaluation.linear import content_only
 from evaluation.neighbours import item_neighbours
 from evaluation.protocol import Result
+from evaluation.settings import Surfaces
 from evaluation.split import Csr, Split, SplitKind, split
 from evaluation.surfaces import Exam, QuestionScorer, judge, lists_of
 from evaluation.surfaces_baselines import (
@@ -40,6 +41,7 @@ from model.content import item_features
 from server.serving.words import words_of
 from simulation.data import Dataset
 
+NOVELTIES = "amazon18-industrial, new arrivals"
 DRAWN = 5
 """Seed of everything that an exam draws: which item leaves a basket, which words a simulated shopper types."""
 POPULARITY, IN_CATEGORY = "popularity", "popularity in category"
@@ -53,18 +55,15 @@ class Learning:
     """How the model of a study is trained, beyond its recipe.
 
     Attributes:
-        basket_kinds: kinds of events that make a basket; empty: baskets are not learned.
-        fusion: whether the weights of the surfaces' scores are learned.
+        surfaces: what is learned for the surfaces, as far as the data support it.
     """
 
     recipe: Recipe
-    basket_kinds: str = ""
-    fusion: bool = False
+    surfaces: Surfaces = Surfaces.ALL
 
     def words(self) -> str:
         """Return it as options of `fedrank simulate`."""
-        baskets = f" --baskets {self.basket_kinds}" if self.basket_kinds else ""
-        return self.recipe.words() + baskets + " --fusion" * self.fusion
+        return f"{self.recipe.words()} --surfaces {self.surfaces}"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -212,7 +211,7 @@ PLANS: tuple[Plan, ...] = (
         name="retailrocket-mb", data="retailrocket-mb", learning=Learning(recipe=Recipe()), studies=sessions
     ),
     Plan(
-        name="amazon18-industrial, new arrivals",
+        name=NOVELTIES,
         data="amazon18-industrial",
         learning=Learning(recipe=BY_CONTENT),
         studies=novelties,
