@@ -134,7 +134,8 @@ def _print_table(ranking: Ranking) -> None:
 
     table = Table("rank", "item", "title", "merchant", "reason", title=f"ranking {ranking.ranking_id}")
     for item in ranking.items:
-        cells: list[Any] = [item.item_id, item.title, item.merchant_id, item.reason]
+        offer = f" ({item.promotion.text})" if item.promotion and item.promotion.text else ""
+        cells: list[Any] = [item.item_id, item.title, item.merchant_id, item.reason + offer]
         table.add_row(str(item.rank), *(escape(cell) for cell in cells))
     made_from = ranking.profile_source.replace("_", " ")
     table.caption = f"model {ranking.model_version}, made from: {made_from}"

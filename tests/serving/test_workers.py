@@ -6,13 +6,14 @@ import os
 import signal
 import socket
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from endpoint_process import FEDRANK, children, eventually, serving
 
 from client.ranking import EndpointUnreachable, RankingClient, Retries
-from client.ranking_words import Question, Surface
+from client.ranking_words import Interaction, Question, Surface
 from fedrank.endpoint_options import EndpointOptions
 from server.errors import EndpointError
 from server.serving.workers import WorkerPlan, reserved_port
@@ -55,6 +56,26 @@ def test_two_workers_share_a_port_and_a_killed_one_is_replaced(stocked: Path) ->
         assert "a worker ended and is started again worker=" in errors
         assert "code=-9" in errors
         assert not any(running(pid) for pid in last)
+
+
+def test_events_that_reach_both_workers_are_stored_once(stocked: Path) -> None:
+    """Callers that tell the same events at the same time, on connections of their own, count them together once."""
+    told = [
+        Interaction(event_id=f"e{number}", shopper="anna", item_id="item-01", timestamp=1, kind="view")
+        for number in range(40)
+    ]
+
+    def tell(number: int) -> int:
+        with RankingClient(address, timeout=30, retries=Retries(attempts=20)) as client:
+            answer = client.record(told)
+            assert answer.acknowledged == len(told)
+            return answer.acknowledged - answer.duplicates
+
+    with (
+        serving(stocked, "--workers", "2", "--stored-profiles") as (_, address),
+        ThreadPoolExecutor(6) as threads,
+    ):
+        assert sum(threads.map(tell, range(12))) == len(told)
 
 
 def test_workers_do_not_outlive_a_killed_parent(stocked: Path) -> None:
