@@ -37,7 +37,12 @@ def shop(seed: int = 3) -> Dataset:
     promotions = pl.DataFrame({"promotion_id": ids[:20], "item_id": ids[:20], **weeks}).with_columns(
         discount=pl.lit(None, dtype=pl.Float64), least_quantity=pl.lit(None, dtype=pl.Int64)
     )
-    events = data.events.with_columns(pl.col("timestamp") // 100_000 * 400_000, kind=pl.lit("purchase"))
+    events = data.events.with_columns(
+        pl.col("timestamp") // 100_000 * 400_000,
+        kind=pl.lit("purchase"),
+        quantity=pl.lit(1.0),
+        price=pl.lit(2.0),
+    )
     return replace(data, events=events, items=items, promotions=promotions)
 
 
