@@ -46,7 +46,8 @@ class Baskets:
     def of(cls, histories: Histories, kinds: frozenset[str], items: int) -> Self:
         """Read the baskets of at least two items, out of a catalogue of `items`; a lone item goes with nothing."""
         chosen = np.isin(histories.kinds, [KINDS.index(kind) for kind in kinds])
-        pairs = np.unique(visits_of(histories)[chosen] * items + histories.items[chosen])
+        visit = visits_of(histories)
+        pairs = np.unique(visit[chosen] * items + histories.items[chosen])
         visits, columns = np.divmod(pairs, max(items, 1))
         sizes = np.bincount(visits, minlength=1)
         together = sizes[visits] > 1
@@ -54,7 +55,7 @@ class Baskets:
         taken = sp.csr_matrix(
             (np.ones(len(rows)), (rows, columns[together])), shape=(len(numbers), max(items, 1))
         )
-        first_visit = np.append(visits_of(histories), np.iinfo(np.int64).max)[histories.indptr]
+        first_visit = np.append(visit, np.iinfo(np.int64).max)[histories.indptr]
         return cls(np.searchsorted(numbers, first_visit).astype(np.int64), taken)
 
 

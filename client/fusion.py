@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from client.contribution import triangle_of
 from client.fusion_examples import Questions, questions
 from model.features import Histories, Moments
-from model.fusion_learning import NUMBERS, TAUGHT_SURFACES
+from model.fusion_learning import NUMBERS, SIDE, TAUGHT_SURFACES
 from model.sampling import NEGATIVES, draw_negatives, uniforms
 from model.schema import Weights, complement_of
 from model.two_tower import encode_users
@@ -122,4 +121,6 @@ def _numbers(model: FusionModel, features: Array, candidates: NDArray[np.int64],
     mean = np.einsum("qc,qcf->qf", chances, features)
     gradient = (features[:, 0] - mean) * drawn[:, :1]
     curvature = np.einsum("qc,qcf,qcg->qfg", chances, features, features) - mean[:, :, None] * mean[:, None]
-    return np.concatenate([gradient, np.array([triangle_of(one) for one in curvature])], axis=1)
+    rows, columns = np.triu_indices(SIDE)
+    factors = np.where(rows == columns, 1.0, np.sqrt(2.0))  # the triangle has the norm of the whole matrix
+    return np.concatenate([gradient, curvature[:, rows, columns] * factors], axis=1)
