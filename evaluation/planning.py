@@ -52,10 +52,10 @@ def learned_for(surfaces: Surfaces, dataset: Dataset) -> dict[str, Any]:
     A basket is what was put into a cart or bought in one visit; where a set knows neither, what was viewed. Both
     facts, kinds and clock, describe the shops, not a shopper.
     """
-    timed = dataset.clock in (Clock.SECONDS, Clock.DAYS) and surfaces is Surfaces.ALL
+    timed = dataset.clock in (Clock.SECONDS, Clock.DAYS) and surfaces is not Surfaces.HOME
     known = set(dataset.events["kind"].unique().to_list()) if timed else set()
     kinds = [kind for kind in ("add_to_cart", "purchase") if kind in known] or sorted({"view"} & known)
-    return {"basket_kinds": ",".join(kinds), "fusion": timed}
+    return {"basket_kinds": ",".join(kinds), "fusion": timed and surfaces is Surfaces.ALL}
 
 
 def planned(settings: ExperimentSettings, watch: Watch) -> dict[str, Any]:

@@ -40,10 +40,11 @@ ANY_DELTA = 1e-5
 
 
 class Surfaces(StrEnum):
-    """What a run learns: what every surface that the data support needs, or what home alone needs."""
+    """What a run learns: what home needs; baskets too, for cart and detail; or also the fusion of every surface."""
 
-    ALL = "all"
     HOME = "home"
+    BASKETS = "baskets"
+    ALL = "all"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +85,7 @@ class ExperimentSettings:
     recency: float = Start.recency
     prior: float = Start.prior
     damping: float = Start.damping
-    surfaces: Surfaces = Surfaces.ALL
+    surfaces: Surfaces = Surfaces.BASKETS
 
     def __post_init__(self) -> None:
         """Refuse an impossible budget or size before any data are read.

@@ -49,6 +49,10 @@ STEP_RIDGE = 5.0
 NOISE_REACH = 2.0
 """What the ridge, and the least gradient that moves anything, grow by with the length of the noise."""
 
+MOST = 4.0
+"""A learned weight lies between 0 and this many times its constant: one step from afar may overshoot, and to prefer
+what is unlike the shopper's own is never the lesson."""
+
 PAIRS = 4096
 """Drawn pairs of items that the units of the features are taken from."""
 
@@ -91,8 +95,8 @@ def learned_fusion(weights: Weights, statistics: Array, noise_std: float, units:
     for surface, teacher in TAUGHT_BY.items():
         place = TAUGHT_SURFACES.index(teacher)
         step = np.where(_free(teacher), _step(statistics[place], noise_std), 0.0)
-        # to like what is unlike the shopper's own is never the lesson
-        moved = np.where(step != 0, np.maximum(begin[place] + step, 0.0), begin[place])
+        moved = np.clip(begin[place] + step, 0.0, MOST * begin[place])
+        moved = np.where(step != 0, moved, begin[place])
         table[SURFACES.index(surface), _COLUMNS] = moved / units
     return {**weights, FUSION: table.astype(np.float32)}
 

@@ -78,8 +78,9 @@ class BasisName(StrEnum):
 class SurfacesName(StrEnum):
     """What a run learns."""
 
-    ALL = "all"
     HOME = "home"
+    BASKETS = "baskets"
+    ALL = "all"
 
 
 Data = Annotated[
@@ -127,7 +128,9 @@ Recency = Annotated[
 Prior = Annotated[float, typer.Option(help="What a step in log popularity first adds to a score.")]
 SurfacesOption = Annotated[
     SurfacesName,
-    typer.Option(help="`all` also learns baskets and what a score is made of on each surface, see --plan."),
+    typer.Option(
+        help="`baskets` also learns what is taken together, `all` also what a score is made of on each surface."
+    ),
 ]
 Damping = Annotated[float, typer.Option(help="Item vectors first count popularity^-this.")]
 Seed = Annotated[int, typer.Option(help="Of everything random but the noise.")]
@@ -162,7 +165,7 @@ def simulate(
     recency: Recency = 0.5,
     prior: Prior = 0.25,
     damping: Damping = 0.2,
-    surfaces: SurfacesOption = SurfacesName.ALL,
+    surfaces: SurfacesOption = SurfacesName.BASKETS,
     seed: Seed = 0,
     noise_seed: NoiseSeed = None,
     plan: PlanOnly = False,

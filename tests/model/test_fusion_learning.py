@@ -8,7 +8,15 @@ from numpy.typing import NDArray
 
 from model.features import FUSION_FEATURES, SURFACES
 from model.fusion import fusion_weights, unlearned
-from model.fusion_learning import NUMBERS, SIDE, TAUGHT_SURFACES, feature_units, learned_fusion, start_of
+from model.fusion_learning import (
+    MOST,
+    NUMBERS,
+    SIDE,
+    TAUGHT_SURFACES,
+    feature_units,
+    learned_fusion,
+    start_of,
+)
 from model.schema import Schema, Weights, check
 
 Array = NDArray[np.float64]
@@ -45,10 +53,12 @@ def row(learned: Weights, surface: str) -> dict[str, float]:
 def test_a_clear_signal_moves_what_the_surface_is_taught_and_nothing_else() -> None:
     """Cart and detail learn all parts but the prior, home its session; words and freshness stay constants."""
     begin = start_of(weights(), UNITS)
-    wished = begin + np.array([[0.4, 0.5, 0.3, 0.2]] * 3)
+    wished = begin + np.array([[0.3, 0.5, 0.3, 0.2]] * 3)
     learned = learned_fusion(weights(), statistics(wished, begin, 1e7), 1.0, UNITS)
     check(learned, SCHEMA)
     before = weights()
+    far = learned_fusion(weights(), statistics(begin + 100.0, begin, 1e7), 1.0, UNITS)
+    assert row(far, "cart")["session"] == pytest.approx(MOST * row(before, "cart")["session"])
     cart = row(learned, "cart")
     expected = wished[TAUGHT_SURFACES.index("cart")] / UNITS
     assert [cart[name] for name in ("affinity", "session", "complement")] == pytest.approx(
@@ -59,7 +69,7 @@ def test_a_clear_signal_moves_what_the_surface_is_taught_and_nothing_else() -> N
         changed = {
             name for name, value in row(learned, surface).items() if value != row(before, surface)[name]
         }
-        assert changed == {"session", "complement"}
+        assert changed == {"session"}  # home has no anchors: its complement stays at 0
     assert row(learned, "search") == row(before, "search")
     assert row(learned, "new_arrivals")["fresh"] == row(before, "new_arrivals")["fresh"]
 
