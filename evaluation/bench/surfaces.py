@@ -48,7 +48,7 @@ def _of(plan: Plan, seeds: tuple[int, ...], most: int, watch: Watch) -> list[Jud
     watch.begin(f"reading and asking simple rankers: {plan.name}", 1)
     studies = plan.studies(load(None if plan.data is None else SETS / plan.data), most)
     watch.begin(f"training and asking: {plan.name}", len(studies))
-    return judge_plan(plan, studies, seeds, watch.step)
+    return judge_plan(plan, studies, seeds, watch.step, exact=len(seeds) > 1)
 
 
 def _floors(plan: Plan, most: int, watch: Watch) -> list[Floor]:

@@ -37,7 +37,7 @@ class Judged:
         questions, shoppers: how many were judged.
         delta: that goes with EPSILON.
         ours: the private model through the serving engine, mean over noise seeds.
-        exact: the same federation without noise.
+        exact: the same federation without noise; None where it was not asked for.
         spread: standard deviation of `ours` over noise seeds, of each metric.
         baselines: the simple rankers.
     """
@@ -51,35 +51,43 @@ class Judged:
     shoppers: int
     delta: float
     ours: Result
-    exact: Result
+    exact: Result | None
     spread: dict[str, float]
     baselines: dict[str, Result]
 
 
 def judge_plan(
-    plan: Plan, studies: Sequence[Study], seeds: Sequence[int], step: Callable[[], None]
+    plan: Plan,
+    studies: Sequence[Study],
+    seeds: Sequence[int],
+    step: Callable[[], None],
+    *,
+    exact: bool = True,
 ) -> list[Judged]:
-    """Train and ask for every study of a plan, `step` after each; the results of folds are pooled."""
+    """Train and ask for every study of a plan, `step` after each; the results of folds are pooled.
+
+    `exact` also trains without noise, for comparison.
+    """
     found = []
     for study in studies:
-        found.append(_answered(plan.learning, study, seeds))
+        found.append(_answered(plan.learning, study, seeds, exact))
         step()
     return [_judged(plan, studies, found, place) for place in range(len(studies[0].papers))]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Answered:
-    """Results by seed and paper, and by paper without noise."""
+    """Results by seed and paper, and by paper without noise where that was asked for."""
 
     private: list[list[Result]]
     exact: list[Result]
 
 
-def _answered(learning: Learning, study: Study, seeds: Sequence[int]) -> _Answered:
+def _answered(learning: Learning, study: Study, seeds: Sequence[int], exact: bool) -> _Answered:
     with population_of(study.split, study.dataset.items) as population:
         private = [_asked(study, trial(population, federation_of(learning, study, seed))) for seed in seeds]
         without = federation_of(learning, study, seeds[0]).without_privacy()
-        return _Answered(private=private, exact=_asked(study, trial(population, without)))
+        return _Answered(private=private, exact=_asked(study, trial(population, without)) if exact else [])
 
 
 def _asked(study: Study, version: ModelVersion) -> list[Result]:
@@ -131,7 +139,7 @@ def _judged(plan: Plan, studies: Sequence[Study], found: Sequence[_Answered], pl
         shoppers=len(seeds[0].shoppers),
         delta=default_delta(len(splits[0].shoppers)),
         ours=mean_result(seeds),
-        exact=_over([one.exact[place] for one in found], splits),
+        exact=_over([one.exact[place] for one in found], splits) if found[0].exact else None,
         spread={metric: float(np.std([one.mean(metric) for one in seeds])) for metric in plan.metrics},
         baselines=baselines,
     )

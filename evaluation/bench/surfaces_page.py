@@ -62,7 +62,8 @@ def table(one: Judged) -> str:
     ]
     ours = [f"{_figure(one.ours, metric)}, seeds ±{one.spread[metric]:.4f}" for metric in one.metrics]
     lines.append(f"| **fedrank, epsilon {EPSILON:g}** | " + " | ".join(ours) + " | |")
-    others = {"the same federation without noise": one.exact, **one.baselines}
+    exact = {} if one.exact is None else {"the same federation without noise": one.exact}
+    others = {**exact, **one.baselines}
     for name, result in others.items():
         figures = " | ".join(_figure(result, metric) for metric in one.metrics)
         lines.append(f"| {name} | {figures} | {_against(one.ours, result, first)} |")

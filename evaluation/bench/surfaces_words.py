@@ -21,6 +21,8 @@ from simulation.data import load
 from simulation.population import write_catalogue
 
 DEPTH, DIM, TASTE = 50, 32, 5.0
+ITEMS_PER_QUERY = 28
+"""English titles for each query, so that a quick run reads few; 400 queries read nearly all."""
 
 COLOURS, STUFFS = (
     ("红色", "白色", "黑色", "蓝色", "绿色", "粉色"),
@@ -62,7 +64,7 @@ class WordCheck:
 
 def word_checks(queries: int) -> list[WordCheck]:
     """Ask so many queries over English titles of the embedded set, and over composed Chinese ones."""
-    english = load(None).items
+    english = load(None).items.head(ITEMS_PER_QUERY * queries)
     chinese = chinese_catalogue()
     return [
         check("English titles (embedded set)", english, _english_queries(english, queries)),
@@ -126,7 +128,7 @@ def _english_queries(items: pl.DataFrame, count: int) -> list[str]:
     """Return simulated queries of both styles in turn."""
     stock = WordStock.of(items)
     random = np.random.default_rng(1)
-    wanted = random.choice(len(items), 2 * count, replace=False).tolist()
+    wanted = random.choice(len(items), count, replace=False).tolist()
     found = [simulated_query(stock, item, style, 1) for item in wanted for style in QueryStyle]
     return [query for query in found if query][:count]
 

@@ -43,6 +43,7 @@ def test_every_exam_is_answered_by_a_private_and_an_exact_model(found: list[Judg
     assert [one.surface.value for one in found] == ["home", "promotion"]
     for one in found:
         assert one.questions == one.shoppers == 3
+        assert one.exact is not None
         others = (one.exact, *one.baselines.values())
         assert all(result.shoppers.tolist() == one.ours.shoppers.tolist() for result in others)
         assert 0 < one.delta < 1 and set(one.spread) == {"ndcg@10", "recall@20"}
