@@ -176,24 +176,25 @@ class Generator:
             self._done[self._waiting.popleft()] = self._now()
 
     def _read(self, line: Line) -> None:
+        connection, was_leaving, gone = line.connection, line.connection.leaving, False
         try:
             answers = line.read()
         except OSError:
-            answers = line.connection.lose()
-            self._remove(line)
+            answers, gone = connection.lose(), True
         for answer in answers:
             if answer.status == REFUSED and answer.token not in self._again:
                 self._again.add(answer.token)
                 self._waiting.appendleft(answer.token)
             else:
                 self._end(answer)
-        if line.connection.leaving and not line.connection.in_flight:
-            self._remove(line)
+        if not was_leaving and (gone or connection.leaving):
+            self._open_another()
+        if gone or (connection.leaving and not connection.in_flight):
+            line.socket.close()
+            self._lines.remove(line)
 
-    def _remove(self, line: Line) -> None:
-        """Open another connection in place of one that is gone, or that is going and has nothing in flight."""
-        line.socket.close()
-        self._lines.remove(line)
+    def _open_another(self) -> None:
+        """Open a connection beside one that is gone or takes no more calls."""
         try:
             self._lines.append(Line(self._plan.port, self._plan.path))
         except OSError as error:
