@@ -128,7 +128,7 @@ def test_the_learning_curve_ends_at_the_released_model(prepared: Experiment) -> 
     (stale / "round-099.safetensors").write_bytes(b"of an older run")
     released = prepared.release()
     curve = prepared.learning_curve(released)
-    assert [(point["round"], point["stage"]) for point in curve] == [(3, "statistics"), (4, "gradient")]
+    assert [(point["round"], point["stage"]) for point in curve] == [(4, "statistics"), (5, "gradient")]
     (result,) = prepared.results({PRIVATE: prepared.scorer(released.version)}).values()
     assert curve[-1]["value"] == pytest.approx(result.mean("ndcg@10"))
 
