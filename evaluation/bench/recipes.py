@@ -19,11 +19,11 @@ class Recipe:
     rounds: int = 0
     dim: int = 128
 
-    def words(self) -> str:
-        """Return the recipe as options of `fedrank simulate`."""
+    def words(self, surfaces: str = "home") -> str:
+        """Return the recipe as options of `fedrank simulate`, for what is learned of `surfaces`."""
         return (
             f"--basis {self.basis} --recency {self.recency:g} --prior {self.prior:g} --damping {self.damping:g} "
-            f"--rounds {self.rounds} --dim {self.dim} --surfaces home"
+            f"--rounds {self.rounds} --dim {self.dim} --surfaces {surfaces}"
         )
 
 

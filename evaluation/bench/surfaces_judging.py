@@ -111,6 +111,7 @@ def federation_of(learning: Learning, study: Study, seed: int) -> FederationSett
         seed=seed,
         noise_seed=seed,
         dim=recipe.dim,
+        encoder=learning.encoder,
         basis=recipe.basis,
         recency=recipe.recency,
         prior=recipe.prior,

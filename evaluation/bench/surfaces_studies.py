@@ -37,7 +37,9 @@ from evaluation.surfaces_sessions import (
 )
 from evaluation.surfaces_words import QueryStyle
 from model.catalogue import item_columns
-from model.content import item_features
+from model.encoders import EncoderName, encoder_named
+from model.errors import EncoderError
+from model.head import Basis
 from server.serving.words import words_of
 from simulation.data import Dataset
 
@@ -56,14 +58,16 @@ class Learning:
 
     Attributes:
         surfaces: what is learned for the surfaces, as far as the data support it.
+        encoder: of the catalogue's texts, for the model and for rankers by content alike.
     """
 
     recipe: Recipe
     surfaces: Surfaces = Surfaces.ALL
+    encoder: EncoderName = EncoderName.HASHED
 
     def words(self) -> str:
         """Return it as options of `fedrank simulate`."""
-        return f"{self.recipe.words()} --surfaces {self.surfaces}"
+        return f"{self.recipe.words(self.surfaces)} --encoder {self.encoder}"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -145,7 +149,7 @@ def searches(dataset: Dataset, most: int) -> list[Study]:
     beside = {
         POPULARITY: words[POPULARITY],
         NEIGHBOURS: together(people, items, len(cut.items)),
-        CONTENT: content_of_anchors(features_of(dataset)),
+        CONTENT: content_of_anchors(features_of(dataset, best_reader())),
     }
     papers = (*searched, paper(beside_exam(dataset, cut), beside, most))
     return [Study(dataset=dataset, split=cut, papers=papers)]
@@ -166,7 +170,7 @@ def sessions(dataset: Dataset, most: int) -> list[Study]:
 
 def novelties(dataset: Dataset, most: int) -> list[Study]:
     """Return new_arrivals for each fold of the catalogue that is absent from train."""
-    content, columns = features_of(dataset), item_columns(dataset.items)
+    content, columns = features_of(dataset, best_reader()), item_columns(dataset.items)
     kinds = [category or brand for category, brand in zip(columns.categories, columns.brands, strict=True)]
     found = []
     for cut in (cold_cut(dataset, fold) for fold in range(FOLDS)):
@@ -187,9 +191,17 @@ def paper(exam: Exam, rankers: Mapping[str, QuestionScorer], most: int) -> Paper
     return Paper(exam=exam, baselines=results)
 
 
-def features_of(dataset: Dataset) -> Csr:
-    """Return the hashed public features of the catalogue."""
-    return item_features(item_columns(dataset.items))
+def features_of(dataset: Dataset, encoder: EncoderName = EncoderName.HASHED) -> Csr:
+    """Return the public features of the catalogue."""
+    return encoder_named(encoder).encode(item_columns(dataset.items))
+
+
+def best_reader() -> EncoderName:
+    """Return the multilingual encoder where it is installed, which reads texts better; else the one of words."""
+    try:
+        return EncoderName(encoder_named(EncoderName.MULTILINGUAL).name)
+    except EncoderError:
+        return EncoderName.HASHED
 
 
 def texts_of(items: pl.DataFrame) -> list[str]:
@@ -198,13 +210,16 @@ def texts_of(items: pl.DataFrame) -> list[str]:
     return items.select(pl.concat_str(columns, separator=" ")).to_series().to_list()
 
 
+TEXTS = Learning(recipe=Recipe(basis=Basis.CONTENT, recency=0.5, prior=0.0), encoder=best_reader())
+"""Chosen on validation cuts of amazon18-industrial, for search, detail and new arrivals together."""
+
 PLANS: tuple[Plan, ...] = (
     Plan(name="completejourney", data=None, learning=Learning(recipe=BASKET), studies=grocery),
     Plan(name="online-retail", data="online-retail", learning=Learning(recipe=BY_CONTENT), studies=gift_shop),
     Plan(
         name="amazon18-industrial, search and detail",
         data="amazon18-industrial",
-        learning=Learning(recipe=BY_CONTENT),
+        learning=TEXTS,
         studies=searches,
     ),
     Plan(
@@ -213,7 +228,7 @@ PLANS: tuple[Plan, ...] = (
     Plan(
         name=NOVELTIES,
         data="amazon18-industrial",
-        learning=Learning(recipe=BY_CONTENT),
+        learning=TEXTS,
         studies=novelties,
         metrics=("recall@50", "ndcg@10"),
     ),
