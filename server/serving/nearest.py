@@ -19,6 +19,8 @@ Ints = npt.NDArray[np.int64]
 LARGEST_LISTED = 20_000
 """A field of at most so many items is scored item by item; a larger one is searched for."""
 _MORE_FOR_BARRED = 64
+_STEP = 16
+"""Depths go by so many for what is barred, so that few differ and questions are searched for together."""
 _WIDER = 8
 
 
@@ -39,7 +41,8 @@ class Question:
     @property
     def depth(self) -> int:
         """How many items to look for so that enough stay when the barred ones are left out, as a rule."""
-        return self.wanted + min(len(self.profile.barred), _MORE_FOR_BARRED)
+        more = -len(self.profile.barred) // _STEP * -_STEP
+        return self.wanted + min(more, _MORE_FOR_BARRED)
 
     def keeps(self, items: Ints) -> Ints:
         """Places of the items that may be listed; an item -1 is none."""
@@ -65,19 +68,32 @@ class Candidates:
 
 
 def together(snapshot: Snapshot, questions: Sequence[Question]) -> list[tuple[Ints, Floats]]:
-    """The nearest items of questions over the whole catalogue, best first, and their scores; one search for all."""
-    if not questions:
-        return []
-    vectors = np.stack([question.parts.query for question in questions])
-    items, scores = snapshot.index.search(vectors, max(question.depth for question in questions))
-    answers = []
+    """The nearest items of questions over the whole catalogue, best first, and their scores.
+
+    What a question gets does not depend on those beside it: an exact index is searched once, to the greatest depth,
+    and each row is cut to its question's; one that is not exact finds other items at another depth, so it is searched
+    once for each depth.
+    """
+    deepest = max((question.depth for question in questions), default=0)
+    rows: dict[int, list[int]] = {}
     for row, question in enumerate(questions):
-        places = question.keeps(items[row])
-        if len(places) < question.wanted and items.shape[1] < len(snapshot.items):
-            answers.append(_searched(snapshot, question, question.parts.query, items.shape[1] * _WIDER))
-        else:
-            answers.append((items[row, places], scores[row, places]))
-    return answers
+        rows.setdefault(deepest if snapshot.index.exact else question.depth, []).append(row)
+    answers: dict[int, tuple[Ints, Floats]] = {}
+    for depth, alike in rows.items():
+        vectors = np.stack([questions[row].parts.query for row in alike])
+        items, scores = snapshot.index.search(vectors, depth)
+        for row, found, values in zip(alike, items, scores, strict=True):
+            cut = questions[row].depth
+            answers[row] = _enough(snapshot, questions[row], found[:cut], values[:cut])
+    return [answers[row] for row in range(len(questions))]
+
+
+def _enough(snapshot: Snapshot, question: Question, items: Ints, scores: Floats) -> tuple[Ints, Floats]:
+    """Of what was found what may be listed; where that is too little, what a wider search finds."""
+    places = question.keeps(items)
+    if len(places) < question.wanted and question.depth < len(snapshot.items):
+        return _searched(snapshot, question, question.parts.query, question.depth * _WIDER)
+    return items[places], scores[places]
 
 
 def nearest(snapshot: Snapshot, question: Question, vector: Floats) -> tuple[Ints, Floats]:
