@@ -5,15 +5,23 @@ from __future__ import annotations
 import json
 import os
 import random
+import shlex
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import grpc
 import pytest
+from google.protobuf import json_format
+
+from proto.fedrank.ranking.v1 import ranking_pb2 as pb
+from proto.fedrank.ranking.v1.ranking_pb2_grpc import RankingServiceStub
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PYTHON = README.split("```python\n")[1].split("```")[0]
+GRPCURL = next(line for line in README.splitlines() if line.startswith("grpcurl "))
 COMMANDS = [line for line in README.splitlines() if line.startswith(".venv/bin/fedrank ")]
 
 
@@ -37,6 +45,13 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(command: str, folder: Path) -> str:
     """Run one command line of the README and return its output."""
     done = subprocess.run(command.split(), cwd=folder, capture_output=True, text=True, env=os.environ)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def python(program: str) -> str:
+    """Run a program of the README and return its output."""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -83,11 +98,17 @@ def test_the_readme_leads_from_data_to_a_ranking(shop: Path) -> None:
         assert endpoint.stdout is not None
         address = endpoint.stdout.readline().split()[1]
         answer = json.loads(run(command("rank").replace("127.0.0.1:8443", address) + " --json", shop))
+        printed = python(PYTHON.replace("127.0.0.1:8443", address))
+        body = json_format.Parse(shlex.split(GRPCURL)[shlex.split(GRPCURL).index("-d") + 1], pb.RankRequest())
+        with grpc.insecure_channel(address) as channel:
+            told = RankingServiceStub(channel).Rank(body, timeout=10)  # type: ignore[no-untyped-call]
     finally:
         endpoint.send_signal(signal.SIGTERM)
         assert endpoint.wait(20) == 0
     items = [item["item_id"] for item in answer["items"]]
     assert len(items) == len(set(items)) == 10
+    assert [line.split()[0] for line in printed.splitlines()] == ["1", "2", "3", "4", "5"]
+    assert len(told.items) == 5
 
 
 def test_the_budget_of_the_readme_run_is_spent_for_good(shop: Path) -> None:
