@@ -16,7 +16,7 @@ from model.features import FUSION_FEATURES
 from server.serving.fields import field_of
 from server.serving.found import found
 from server.serving.nearest import Candidates, Question, nearest, together
-from server.serving.pools import freshness, popular_and_freshest
+from server.serving.pools import freshness, pools_of
 from server.serving.profile import Profile
 from server.serving.query import RankQuery, Surface
 from server.serving.scoring import Parts
@@ -39,6 +39,7 @@ def generate(
 
     What ranks the whole catalogue is searched for together.
     """
+    pools = pools_of(snapshot)
     questions = [
         Question(
             query=query,
@@ -47,6 +48,7 @@ def generate(
             field=field_of(snapshot, query),
             wanted=count,
             freshest=fresh,
+            listed_at=pools.listed_at if pools.latest > query.timestamp else None,
         )
         for query, profile, part, count, fresh in zip(queries, profiles, parts, wanted, freshest, strict=True)
     ]
@@ -87,6 +89,7 @@ def _extra(snapshot: Snapshot, question: Question, items: Ints, fresh: float) ->
     with_freshest = bool(fresh) or question.freshest
     if not with_freshest and snapshot.index.exact:
         return items[:0]
-    popular, freshest = popular_and_freshest(snapshot)
-    more = np.setdiff1d(np.concatenate([freshest if with_freshest else freshest[:0], popular]), items)
+    pools = pools_of(snapshot)
+    freshest = pools.freshest(question.query.timestamp) if with_freshest else items[:0]
+    more = np.setdiff1d(np.concatenate([freshest, pools.popular]), items)
     return more[question.keeps(more)]

@@ -11,6 +11,7 @@ from server.serving.candidates import generate
 from server.serving.exposure import Exposure
 from server.serving.nearest import Candidates
 from server.serving.policy import Policy
+from server.serving.pools import pools_of
 from server.serving.profile import Profile, read_profile
 from server.serving.promotions import Promotion
 from server.serving.query import RankQuery, Surface
@@ -34,7 +35,7 @@ class Engine:
         self._policy = policy
         self._exposure = Exposure()
         self._state = source.state()
-        self._snapshot = source.snapshot(self._state)
+        self._snapshot = _ready(source.snapshot(self._state))
 
     @classmethod
     def load(
@@ -67,7 +68,7 @@ class Engine:
         state = self._source.state()
         if state == self._state:
             return False
-        self._snapshot, self._state = self._source.snapshot(state), state
+        self._snapshot, self._state = _ready(self._source.snapshot(state)), state
         return True
 
     def rank(self, queries: Sequence[RankQuery]) -> list[Ranking]:
@@ -110,6 +111,12 @@ class Engine:
             dropped_history_events=profile.dropped,
             notices=(*candidates.notices, *chosen.notices, *_notices(profile)),
         )
+
+
+def _ready(snapshot: Snapshot) -> Snapshot:
+    """The snapshot, with what its first question would have to wait for."""
+    pools_of(snapshot)
+    return snapshot
 
 
 def _promotions(snapshot: Snapshot, query: RankQuery, chosen: Chosen) -> Mapping[int, Promotion]:

@@ -22,13 +22,17 @@ _MORE_FOR_BARRED = 64
 _STEP = 16
 """Depths go by so many for what is barred, so that few differ and questions are searched for together."""
 _WIDER = 8
+_FEW = 100
+"""So few items are looked up one by one in less time than together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
     """A question with all that its candidates depend on; at least `wanted` of them, where there are so many.
 
-    `freshest`: whether the items listed last are candidates whatever their score.
+    Attributes:
+        freshest: whether the items listed last are candidates whatever their score.
+        listed_at: (items,) when each is listed; None where none has a date after the question's moment.
     """
 
     query: RankQuery
@@ -37,6 +41,7 @@ class Question:
     field: Field
     wanted: int
     freshest: bool = False
+    listed_at: Ints | None = None
 
     @property
     def depth(self) -> int:
@@ -45,11 +50,21 @@ class Question:
         return self.wanted + min(more, _MORE_FOR_BARRED)
 
     def keeps(self, items: Ints) -> Ints:
-        """Places of the items that may be listed; an item -1 is none."""
-        barred = self.profile.barred
-        kept = [place for place, item in enumerate(items.tolist()) if item >= 0 and item not in barred]
-        places = np.array(kept, dtype=np.int64)
+        """Places of the items that may be listed: not barred, in the field, listed by now; an item -1 is none."""
+        places = self._not_barred(items)
+        if self.listed_at is not None:
+            places = places[self.listed_at[items[places]] <= self.query.timestamp]
         return places if self.field.mask is None else places[self.field.mask[items[places]]]
+
+    def _not_barred(self, items: Ints) -> Ints:
+        barred = self.profile.barred
+        if len(items) <= _FEW:
+            kept = [place for place, item in enumerate(items.tolist()) if item >= 0 and item not in barred]
+            return np.array(kept, dtype=np.int64)
+        inside = items >= 0
+        if barred:
+            inside &= ~np.isin(items, np.fromiter(barred, dtype=np.int64, count=len(barred)))
+        return np.flatnonzero(inside)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

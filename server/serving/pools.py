@@ -1,7 +1,9 @@
-"""Items that are candidates whoever asks, and what freshness counts."""
+"""Items that are candidates whoever asks, what is listed at a moment, and what freshness counts."""
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -18,17 +20,47 @@ POPULAR = 100
 FRESHEST = 200
 HALF_LIFE_DAYS = 30
 
-_made: WeakKeyDictionary[VectorIndex, tuple[Ints, Ints]] = WeakKeyDictionary()
+
+@dataclass(frozen=True, kw_only=True)
+class Pools:
+    """What of the servable items a question may need that no search gives.
+
+    Attributes:
+        popular: the items with the largest released counts.
+        dated: (n,) int32 items whose date is known, the first listed first.
+        listed_at: (items,) as of the item table.
+        latest: the last of the dates; -1 where none is known.
+    """
+
+    popular: Ints
+    dated: npt.NDArray[np.int32]
+    listed_at: Ints
+    latest: int
+
+    def freshest(self, now: int) -> Ints:
+        """The items listed last, of those listed by `now`."""
+        end = len(self.dated)
+        if now < self.latest:
+            end = bisect_right(self.dated, now, key=self.listed_at.__getitem__)
+        return self.dated[max(end - FRESHEST, 0) : end].astype(np.int64)
 
 
-def popular_and_freshest(snapshot: Snapshot) -> tuple[Ints, Ints]:
-    """The items with the largest released counts, and those listed last; made once for each index."""
+_made: WeakKeyDictionary[VectorIndex, Pools] = WeakKeyDictionary()
+
+
+def pools_of(snapshot: Snapshot) -> Pools:
+    """The pools of a snapshot; made once for each index."""
     if snapshot.index not in _made:
         servable = np.flatnonzero(snapshot.items.servable)
-        popular = _largest(servable, np.asarray(snapshot.index.vectors[servable, -1]), POPULAR)
-        dated = servable[snapshot.items.listed_at[servable] >= 0]
-        freshest = _largest(dated, snapshot.items.listed_at[dated], FRESHEST)
-        _made[snapshot.index] = popular, freshest
+        listed_at = snapshot.items.listed_at
+        dated = servable[listed_at[servable] >= 0]
+        dated = dated[np.argsort(listed_at[dated], kind="stable")]
+        _made[snapshot.index] = Pools(
+            popular=_largest(servable, np.asarray(snapshot.index.vectors[servable, -1]), POPULAR),
+            dated=dated.astype(np.int32),
+            listed_at=listed_at,
+            latest=int(listed_at[dated[-1]]) if len(dated) else -1,
+        )
     return _made[snapshot.index]
 
 
