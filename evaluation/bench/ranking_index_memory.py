@@ -24,7 +24,8 @@ from server.serving.index import VectorIndex
 from server.serving.index_build import JUDGED_AT, build_coarse
 from server.serving.index_coarse import Coarse
 from server.serving.items import ItemTable, columns_of
-from server.serving.prepared import open_columns, prepared, write_columns
+from server.serving.prepared import prepared
+from server.serving.prepared_arrays import open_columns, write_columns
 from server.serving.words import WordIndex, word_columns
 
 Floats = npt.NDArray[np.float32]
@@ -149,7 +150,8 @@ def _meet(words: str) -> None:
 
 
 def _open(root: Path) -> tuple[ItemTable, WordIndex, VectorIndex]:
-    folder, about = prepared(root, _KEY, _not_here)
+    found = prepared(root, _KEY, _not_here)
+    folder, about = found.folder, found.about
     columns = open_columns(folder)
     items = ItemTable(columns)
     coarse = Coarse.load(folder / _COARSE, **about["coarse"]) if about["coarse"] else None

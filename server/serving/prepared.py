@@ -13,19 +13,17 @@ import logging
 import os
 import shutil
 import tempfile
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from server.errors import CatalogueError
-from server.serving.items_strings import Columns
 
 KEPT = 6
-"""Folders that stay: those opened last. A process keeps what it has mapped although its folder is gone."""
+"""Folders that stay: those used last, beside their bases and whatever a process has open."""
 
 _MANIFEST = "manifest.json"
 _LOCK = ".lock"
@@ -37,51 +35,72 @@ Make = Callable[[Path], Mapping[str, Any]]
 """Fills a folder, and returns what is to be known of it; plain JSON."""
 
 
-def prepared(root: Path, key: str, make: Make) -> tuple[Path, dict[str, Any]]:
-    """The folder `root`/`key` and what its maker said of it; made now unless it is there and whole.
+class _Hold:
+    """A shared lock on a folder, as long as this lives: nobody prunes it."""
 
+    def __init__(self, folder: Path) -> None:
+        """Raises `FileNotFoundError` where there is no folder."""
+        self._descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        weakref.finalize(self, os.close, self._descriptor)
+        with suppress(
+            OSError
+        ):  # without locks on this file system the folder may go; what is open stays usable
+            fcntl.flock(self._descriptor, fcntl.LOCK_SH)
+
+    def is_of(self, folder: Path) -> bool:
+        """Whether the folder of this name is still the one that is held."""
+        try:
+            return os.path.samestat(os.fstat(self._descriptor), folder.stat())
+        except FileNotFoundError:
+            return False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A whole folder, which stays as long as this lives, and what its maker said of it."""
+
+    folder: Path
+    about: Mapping[str, Any]
+    hold: _Hold
+
+
+def prepared(root: Path, key: str, make: Make) -> Prepared:
+    """The folder `root`/`key`, made now unless it is there and whole.
+
+    A key `<base>.<rest>` means a folder that is of no use without the folder `root`/`<base>`, which stays as long.
     Raises `CatalogueError` where it has to be made and `root` cannot be written, and what `make` raises.
     """
     folder = root / key
-    about = _about(folder)
-    if about is None:
+    found = _whole(folder)
+    if found is None:
         with _only_builder(root):
-            about = _about(folder) or _made(folder, make)
+            found = _whole(folder) or _made(folder, make)
             _prune(root, folder)
-    with suppress(OSError):  # a folder that may only be read stays as old as it is
-        os.utime(folder)
-    return folder, about
+    for used in {folder, _base_of(folder)}:
+        with suppress(OSError):  # a folder that may only be read stays as old as it is
+            os.utime(used)
+    return found
+
+
+def _base_of(folder: Path) -> Path:
+    return folder.with_name(folder.name.partition(".")[0])
+
+
+def _whole(folder: Path) -> Prepared | None:
+    """The folder, held from before it is read; None where it is not there, not whole, or just replaced."""
+    try:
+        hold = _Hold(folder)
+    except FileNotFoundError:
+        return None
+    about = _about(folder)
+    return (
+        None if about is None or not hold.is_of(folder) else Prepared(folder=folder, about=about, hold=hold)
+    )
 
 
 def is_whole(folder: Path) -> bool:
     """Whether a prepared folder is there with every file as it was made."""
     return _about(folder) is not None
-
-
-def write_columns(folder: Path, columns: Columns, spare: Mapping[str, int] | None = None) -> None:
-    """Write each array as a file; one that `spare` names gets so many empty rows at its end, which take no room."""
-    for name, values in columns.items():
-        rows = (len(values) + (spare or {}).get(name, 0), *values.shape[1:])
-        if 0 in rows:
-            np.save(folder / f"{name}.npy", values)
-            continue
-        mapped = np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", dtype=values.dtype, shape=rows)
-        mapped[: len(values)] = values
-        del mapped
-
-
-def open_columns(folder: Path) -> dict[str, npt.NDArray[Any]]:
-    """Map every array of a folder. What is written to one is seen by this process alone, and changes no file."""
-    return {path.stem: _mapped(path) for path in sorted(folder.glob("*.npy"))}
-
-
-def _mapped(path: Path) -> npt.NDArray[Any]:
-    with path.open("rb") as file:
-        np.lib.format.read_magic(file)
-        shape, _, _ = np.lib.format.read_array_header_1_0(file)
-    if 0 in shape:  # nothing to map
-        return np.asarray(np.load(path))
-    return np.asarray(np.load(path, mmap_mode="c"))
 
 
 def _about(folder: Path) -> dict[str, Any] | None:
@@ -107,7 +126,7 @@ def _about(folder: Path) -> dict[str, Any] | None:
     return about
 
 
-def _made(folder: Path, make: Make) -> dict[str, Any]:
+def _made(folder: Path, make: Make) -> Prepared:
     incoming = Path(tempfile.mkdtemp(prefix=_INCOMING, dir=folder.parent))
     try:
         about = dict(make(incoming))
@@ -118,7 +137,7 @@ def _made(folder: Path, make: Make) -> dict[str, Any]:
         incoming.rename(folder)
     finally:
         shutil.rmtree(incoming, ignore_errors=True)
-    return about
+    return Prepared(folder=folder, about=about, hold=_Hold(folder))
 
 
 @contextmanager
@@ -140,12 +159,27 @@ def _only_builder(root: Path) -> Iterator[None]:
 
 
 def _prune(root: Path, made: Path) -> None:
-    """Remove what a killed builder left, and the folders that were opened longest ago."""
+    """Remove what a killed builder left, and the folders that were used longest ago. Only for the one builder."""
     for left in root.glob(f"{_INCOMING}*"):
         shutil.rmtree(left, ignore_errors=True)
-    folders = [path for path in root.iterdir() if path.is_dir() and path != made]
-    for old in sorted(folders, key=lambda path: path.stat().st_mtime, reverse=True)[KEPT - 1 :]:
-        shutil.rmtree(old, ignore_errors=True)
+    others = [path for path in root.iterdir() if path.is_dir() and path != made]
+    others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+    bases = {_base_of(path) for path in (made, *others[: KEPT - 1])}
+    for old in others[KEPT - 1 :]:
+        if old not in bases:
+            _drop(old)
+
+
+def _drop(folder: Path) -> None:
+    """Remove a folder, unless a process holds it."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder, ignore_errors=True)
+    except BlockingIOError:
+        return
+    finally:
+        os.close(descriptor)
 
 
 def _digest(path: Path) -> str:

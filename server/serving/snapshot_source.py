@@ -15,8 +15,8 @@ from server.errors import CatalogueError, NothingPromoted
 from server.registry import Registry
 from server.serving.catalogue import read_catalogue
 from server.serving.catalogue_changes import ChangeLog, folded, hash_of
-from server.serving.prepared import prepared
-from server.serving.prepared_snapshot import make_added, make_base, open_added, open_base
+from server.serving.prepared import Prepared, prepared
+from server.serving.prepared_snapshot import OpenBase, make_added, make_base, open_added, open_base
 from server.serving.promotions import PROMOTIONS_FILE, read_promotions
 from server.serving.snapshot import Snapshot
 
@@ -50,11 +50,11 @@ class _Catalogue:
 
 @dataclass(frozen=True, kw_only=True)
 class _Base:
-    """A prepared folder that is open."""
+    """A prepared folder that is open, and held for others that follow the same changes."""
 
     key: str
-    folder: Path
-    snapshot: Snapshot
+    held: Prepared
+    open: OpenBase
 
 
 class SnapshotSource:
@@ -114,20 +114,20 @@ class SnapshotSource:
             changes = folded(log.read(0, since))
             return make_base(folder, model, read_catalogue(self._catalogue), changes, self._merchant_id)
 
-        folder, about = prepared(self._run / FOLDER, key, make)
-        return _Base(key=key, folder=folder, snapshot=open_base(folder, about))
+        held = prepared(self._run / FOLDER, key, make)
+        return _Base(key=key, held=held, open=open_base(held.folder, held.about))
 
     def _changed(self, base: _Base, log: ChangeLog, since: int, last: int) -> Snapshot:
         if since == last:
-            return base.snapshot
+            return base.open.snapshot
 
         def make(folder: Path) -> Mapping[str, Any]:
             changes = folded(log.read(since, last))
-            return make_added(folder, base.folder, base.snapshot, changes, self._merchant_id)
+            return make_added(folder, base.open, changes, self._merchant_id)
 
         key = f"{base.key}.{log.digest(since, last)}"
-        folder, _ = prepared(self._run / FOLDER, key, make)
-        return open_added(folder, base.folder, base.snapshot)
+        held = prepared(self._run / FOLDER, key, make)
+        return open_added(held.folder, base.open)
 
     def _catalogue_now(self) -> _Catalogue:
         """What the catalogue file holds; it is read again only when it has changed."""
