@@ -7,27 +7,24 @@ put together from pieces instead of being built as objects and encoded. A test h
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
 from weakref import WeakKeyDictionary
 
 from proto.fedrank.ranking.v1 import ranking_pb2 as pb
 from server.serving.items_wire import field, varint
 from server.serving.promotions import Promotion
-from server.serving.query import Basis, Reason, ReasonKind
+from server.serving.query import Basis
 from server.serving.ranking import Ranking
 from server.serving.snapshot import Snapshot
 from server.serving.tower import UserTower
 
 _RANKING_ID, _VERSION, _ITEM, _NOTICE, _PRIVACY = b"\x0a", b"\x12", b"\x1a", b"\x42", b"\x4a"
-_REASON, _PROMOTION = b"\x2a", b"\x42"
-_REASON_TEXT, _REASON_ITEM = b"\x12", b"\x1a"
+_PROMOTION = b"\x42"
 _SCORE, _PROPENSITY = b"\x35", b"\x3d"
 _UNKNOWN_EVENTS, _DROPPED_EVENTS = b"\x30", b"\x38"
 
 _SHORT = [varint(size) for size in range(1 << 10)]
 """Lengths as protobuf writes them; nearly all are short."""
 _RANKS = [b"\x08" + varint(rank) for rank in range(1, 1001)]
-_KINDS = {kind: b"\x08" + varint(pb.ReasonKind.Value(f"REASON_KIND_{kind.name}")) for kind in ReasonKind}
 _BASES = {
     basis: b"\x20"
     + varint(pb.ProfileSource.Value(f"PROFILE_SOURCE_{basis.name}"))
@@ -55,7 +52,7 @@ def write_ranking(
 
 def _items(ranking: Ranking, show_scores: bool) -> list[bytes]:
     wire, items = ranking.snapshot.items.wire, ranking.items.tolist()
-    told = _reasons(ranking.reasons) if ranking.reasons else [b""] * len(items)
+    told = [reason.encoded for reason in ranking.reasons] if ranking.reasons else [b""] * len(items)
     bodies = [rank + wire(item) + reason for rank, item, reason in zip(_RANKS, items, told, strict=False)]
     if show_scores:
         bodies = _with_floats(bodies, _SCORE, ranking.scores.tolist())
@@ -68,21 +65,6 @@ def _items(ranking: Ranking, show_scores: bool) -> list[bytes]:
 
 def _with_floats(bodies: list[bytes], tag: bytes, values: list[float]) -> list[bytes]:
     return [body + tag + struct.pack("<f", value) for body, value in zip(bodies, values, strict=True)]
-
-
-def _reasons(reasons: Sequence[Reason]) -> list[bytes]:
-    """Each reason as a field; items often share one, which is encoded once."""
-    encoded = {id(reason): reason for reason in reasons}
-    fields = {number: _reason(reason) for number, reason in encoded.items()}
-    return [fields[id(reason)] for reason in reasons]
-
-
-def _reason(reason: Reason) -> bytes:
-    text, item = reason.text.encode(), reason.item_id.encode()
-    said = _KINDS[reason.kind] + _REASON_TEXT + _length(text) + text
-    if item:
-        said += _REASON_ITEM + _length(item) + item
-    return _REASON + _length(said) + said
 
 
 def _length(content: bytes) -> bytes:

@@ -7,8 +7,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from model.features import HISTORY_LIMIT, KINDS
-from server.serving.items import UNKNOWN, ItemTable
+from model.features import HISTORY_LIMIT
+from server.serving.items import ItemTable
+from server.serving.kernels import first_of_each, newest_first
 from server.serving.query import Events
 
 Ints = npt.NDArray[np.int64]
@@ -41,20 +42,18 @@ def known_events(table: ItemTable, history: Events, session: Events, now: int) -
 
 
 def _known(table: ItemTable, events: Events, now: int) -> tuple[Ints, Ints, Ints]:
-    rows = table.find(events.item_ids)
     kinds = np.array(events.kinds, dtype=np.int64)
     times = np.array(events.times, dtype=np.int64)
-    times = np.minimum(times.view(np.uint64), np.uint64(now)).view(np.int64)  # -1, no time, is the largest
-    newest_first = times.argsort(kind="stable")[::-1]
-    if len(rows) and rows.min() == UNKNOWN:
-        newest_first = newest_first[rows[newest_first] >= 0]
-    return rows[newest_first].astype(np.int64), kinds[newest_first], times[newest_first]
+    past = np.empty((3, len(kinds)), dtype=np.int64)
+    items, kinds, times = past[:, : newest_first(table.find(events.item_ids), kinds, times, now, past)]
+    return items, kinds, times
 
 
 def newest_of_each(past: Past, limit: int = HISTORY_LIMIT) -> Past:
     """The newest event of each item and kind, at most `limit`: what `Histories.recent` keeps, newest first."""
-    keys = past.items * len(KINDS) + past.kinds
-    if len(keys) <= limit and len(set(keys.tolist())) == len(keys):
+    first = np.empty(limit, dtype=np.int64)
+    count = first_of_each(past.items, past.kinds, first)
+    if count == len(past.items):
         return past
-    first = np.sort(np.unique(keys, return_index=True)[1])[:limit]
-    return past.take(first, int(np.searchsorted(first, past.session)))
+    first = first[:count]
+    return past.take(first, int(first.searchsorted(past.session)))

@@ -1,15 +1,17 @@
-"""What is asked of the ranking endpoint and what it answers, free of the wire format."""
+"""What is asked of the ranking endpoint and what it answers, free of the wire format but for the bytes of reasons."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from model.features import KINDS
+from server.serving.reasons_wire import encoded_reason
 
 
 class Surface(StrEnum):
@@ -152,3 +154,8 @@ class Reason:
     kind: ReasonKind
     text: str
     item_id: str = ""
+
+    @cached_property
+    def encoded(self) -> bytes:
+        """The field `reason` of a `RankedItem`; kept as long as this reason is, and most reasons are given often."""
+        return encoded_reason(self.kind.name, self.text, self.item_id)

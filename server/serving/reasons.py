@@ -8,15 +8,17 @@ the profile as a whole, the released counts, the moment.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 
 import numpy as np
 import numpy.typing as npt
 
 from model.features import KINDS, POSITIVE_KINDS
+from server.serving.kernels import distinct_items
+from server.serving.kernels_reasons import strongest
 from server.serving.profile import Profile
 from server.serving.query import Basis, RankQuery, Reason, ReasonKind, Surface
 from server.serving.reasons_causes import drops
+from server.serving.reasons_naming import DONE, SIMILAR, STRENGTH, reasons_of, short, together
 from server.serving.reasons_popular import popularity_of
 from server.serving.rerank import Chosen, is_fresh
 from server.serving.scoring import Parts
@@ -29,17 +31,8 @@ MAX_CAUSES = 50
 LEAST_DROP = 1e-5
 """A cause must move the score by more than rounding does: this share of the largest score, or of 1."""
 
-_LONGEST_NAME = 80
-_PHRASES = {
-    "purchase": "you bought {}",
-    "add_to_cart": "you put {} in your cart",
-    "rating": "you rated {}",
-    "search": "you searched for {}",
-    "view": "you viewed {}",
-}
-"""By kind of event, the strongest first: it names what the shopper did with the cause."""
-_STRENGTH = {KINDS.index(kind): place for place, kind in enumerate(_PHRASES)}
 _IS_POSITIVE = np.isin(KINDS, POSITIVE_KINDS)
+_STRENGTH = np.array(STRENGTH, dtype=np.int64)
 _BOUGHT = KINDS.index("purchase")
 
 _EXPLORATION = Reason(kind=ReasonKind.EXPLORATION, text="something different, to learn if you like it")
@@ -91,45 +84,27 @@ def _personal(
 
 def _tried(profile: Profile) -> Ints:
     """Items that may be a cause: the one looked at, and the newest ones that the shopper wanted."""
-    wanted = profile.read.items[_IS_POSITIVE[profile.read.kinds]].tolist()
-    anchors = [] if profile.anchor is None else [profile.anchor]
-    return np.array(list(dict.fromkeys([*anchors, *wanted]))[:MAX_CAUSES], dtype=np.int64)
+    read, anchor = profile.read, -1 if profile.anchor is None else profile.anchor
+    found = np.empty(MAX_CAUSES, dtype=np.int64)
+    return found[: distinct_items(read.items, read.kinds, _IS_POSITIVE, anchor, found)]
 
 
 def _because(
     snapshot: Snapshot, profile: Profile, parts: Parts, causes: Ints, items: Ints, least: float
 ) -> list[Reason | None]:
     """For each item the cause without which it loses most, if more than `least`; no item is a cause of itself."""
-    lost = drops(snapshot, profile.reading, parts, causes, items)
-    total = lost.taste + lost.together
-    total[causes[:, None] == items] = -np.inf
-    strongest = total.argmax(axis=0)
-    rows = np.arange(len(items))
-    worst = total[strongest, rows]
-    holds, together = worst > least, 2 * lost.together[strongest, rows] > worst
-
-    @cache
-    def reason(row: int, goes_with: bool) -> Reason:
-        return _naming(snapshot, profile, int(causes[row]), goes_with)
-
+    lost, read = drops(snapshot, profile.reading, parts, causes, items), profile.read
+    named = np.empty((3, len(items)), dtype=np.int64)
+    strongest(lost.taste, lost.together, causes, items, least, read.items, read.kinds, _STRENGTH, named)
+    known, anchor = reasons_of(snapshot), profile.anchor
     return [
-        reason(row, goes_with) if held else None
-        for row, goes_with, held in zip(strongest.tolist(), together.tolist(), holds.tolist(), strict=True)
+        None
+        if cause < 0
+        else known[cause, together(snapshot.card, in_cart=cause != anchor)]
+        if goes_with
+        else known[cause, SIMILAR if cause == anchor else DONE[strength]]
+        for cause, goes_with, strength in zip(*named.tolist(), strict=True)
     ]
-
-
-def _naming(snapshot: Snapshot, profile: Profile, cause: int, goes_with: bool) -> Reason:
-    """The reason that names `cause`; `goes_with`: for what is bought with it more than for what is like it."""
-    item_id, name = snapshot.items.item_id(cause), _name(snapshot, cause)
-    if goes_with:
-        where = "" if cause == profile.anchor else " in your cart"
-        return Reason(kind=ReasonKind.TOGETHER, text=f"often bought with {name}{where}", item_id=item_id)
-    if cause == profile.anchor:
-        return Reason(kind=ReasonKind.SIMILAR, text=f"similar to {name}", item_id=item_id)
-    kinds = profile.read.kinds[profile.read.items == cause].tolist()
-    strongest = min(kinds, key=lambda kind: _STRENGTH.get(kind, len(_STRENGTH)))
-    text = "because " + _PHRASES[KINDS[strongest]].format(name)
-    return Reason(kind=ReasonKind.HISTORY, text=text, item_id=item_id)
 
 
 def _general(
@@ -151,13 +126,13 @@ def _general(
 
 def _segment(snapshot: Snapshot, query: RankQuery) -> Reason:
     name = "" if query.segment is None else snapshot.segments.names[query.segment]
-    return Reason(kind=ReasonKind.SEGMENT, text=f"near the segment {_short(name)}")
+    return Reason(kind=ReasonKind.SEGMENT, text=f"near the segment {short(name)}")
 
 
 def _popular(snapshot: Snapshot, item: int) -> Reason:
     popularity = popularity_of(snapshot)
     if popularity.in_category[item]:
-        text = f"popular in {_short(snapshot.items.category(item))}"
+        text = f"popular in {short(snapshot.items.category(item))}"
         return Reason(kind=ReasonKind.POPULAR_CATEGORY, text=text)
     return _POPULAR if popularity.overall[item] else _MOMENT
 
@@ -214,11 +189,3 @@ def _leading(lead: str, reason: Reason, otherwise: Reason) -> Reason:
         if reason.item_id
         else otherwise
     )
-
-
-def _name(snapshot: Snapshot, item: int) -> str:
-    return _short(snapshot.items.title(item) or snapshot.items.item_id(item))
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"

@@ -16,21 +16,18 @@ import numpy.typing as npt
 
 from model.features import AGE_BUCKETS, HISTORY_LIMIT, KINDS, POSITION_BUCKETS, log_bucket
 from model.onnx_tower import ABSENT
+from server.serving.kernels_reasons import taste_lost, together_lost
 from server.serving.scoring import Parts
 from server.serving.snapshot import Floats, Snapshot
 from server.serving.tower import Reading, UserTower
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
+Doubles = npt.NDArray[np.float64]
 
 _AGES = AGE_BUCKETS + 1
 _CODES = len(KINDS) * POSITION_BUCKETS * _AGES + 1
 _BUCKET = log_bucket(np.arange(HISTORY_LIMIT + 1), POSITION_BUCKETS)
-_FIRST = np.flatnonzero(np.diff(_BUCKET)) + 1
-"""Places that are the first of their bucket, but for the newest: there an event moves when a newer one is gone."""
-_TINY = np.float32(1e-30)
-_NOTHING = -1
-"""An item that no event has."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +37,8 @@ class Drops:
     `taste` is lost by history and session, `together` by what goes with the cause.
     """
 
-    taste: Floats
-    together: Floats
+    taste: Doubles
+    together: Doubles
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,66 +54,25 @@ def drops(snapshot: Snapshot, reading: Reading, parts: Parts, causes: Ints, item
 
     Ages, freshness, words and the moment stay as they are.
     """
-    tables = _tables_of(snapshot.tower, parts.vectors.shape[1], snapshot.dim)
-    rows = snapshot.index.vectors[items]
-    dim = snapshot.dim
-    removed = np.append(causes, _NOTHING)[:, None] == parts.items
-    dots = parts.vectors[:, :dim] @ (tables.gain * rows[:, :dim]).T
-    taste = np.zeros((len(causes), len(items)), dtype=np.float32)
-    for which, codes in enumerate(reading.codes):
-        if parts.weights[which] and codes.any():
-            taste += parts.weights[which] * _lost(codes, parts.counts[which], removed, dots, tables.counts)
+    dim, weights = snapshot.dim, parts.weights.tolist()
+    tables = _tables_of(snapshot.tower, parts.vectors.shape[1], dim)
+    rows = snapshot.index.vectors.take(items, axis=0)
+    taste, together = np.empty((2, len(causes), len(items)))
+    told = parts.vectors, rows, parts.items
+    taste_lost(
+        *told, reading.codes, parts.counts, weights[0], weights[1], causes, tables.gain, tables.counts, taste
+    )
     if snapshot.tower.attends:
-        _attend(snapshot, reading, parts, removed[:-1], rows, taste)
-    together = np.zeros_like(taste)
-    if parts.weights[2] and dim < rows.shape[1] - 1 and parts.anchors.any():
-        fits = parts.vectors[:, dim:-1] @ rows[:, dim:-1].T
-        together += parts.weights[2] * _lost_together(parts.anchors, removed[:-1], fits)
+        _attend(snapshot, reading, parts, causes[:, None] == parts.items, rows, taste)
+    if weights[2] and dim < rows.shape[1] - 1:
+        together_lost(*told, parts.anchors, weights[2], dim, causes, together)
+    else:
+        together[:] = 0.0
     return Drops(taste=taste, together=together)
 
 
-def _lost(codes: Ints, counts: Floats, removed: Bools, dots: Floats, table: Floats) -> Floats:
-    """(c, k) what one reading loses without each cause; `dots` (e, k).
-
-    `removed` (c + 1, e) has one row more than there are causes, in which nothing is removed.
-    """
-    present = np.flatnonzero(codes)
-    if len(present) < len(codes):
-        codes, counts, removed, dots = codes[present], counts[present], removed[:, present], dots[present]
-    left = np.where(removed, np.float32(0.0), counts)
-    events = np.count_nonzero(removed, axis=1)
-    place = np.where(events, removed.argmax(axis=1), len(codes))
-    first = _FIRST[: _BUCKET[len(codes) - 1]]
-    moved = counts[first] * (table[codes[first] - _AGES] / table[codes[first]])
-    left[:, first] = np.where(place[:, None] < first, moved, left[:, first])
-    if events.max() > 1:
-        several = np.flatnonzero(events > 1)
-        left[several] = _counts_without(codes, counts, removed[several], table)
-    totals = left @ np.ones(len(codes), dtype=np.float32)
-    pooled = left @ dots / np.sqrt(np.maximum(totals, _TINY))[:, None]
-    return np.asarray(pooled[-1] - pooled[:-1])
-
-
-def _counts_without(codes: Ints, counts: Floats, removed: Bools, table: Floats) -> Floats:
-    """(c, e) what events count without several of them: every older one may move up by more than one place."""
-    moved = _moved(codes, removed)
-    changed = np.nonzero(moved != codes)
-    left = np.repeat(counts[None], len(removed), axis=0)
-    left[changed] *= table[moved[changed]] / table[codes[changed[1]]]
-    return left
-
-
-def _lost_together(anchors: Floats, removed: Bools, fits: Floats) -> Floats:
-    """(c, k) what the complement part loses: a sum over anchors / sqrt(their number), both without the cause."""
-    weighed = anchors > 0
-    number = int(weighed.sum())
-    left = np.maximum(number - (removed & weighed).sum(axis=1), 1)
-    rest = np.where(removed, np.float32(0.0), anchors) @ fits
-    return np.asarray(anchors @ fits - rest * np.sqrt(number / left)[:, None].astype(np.float32))
-
-
 def _attend(
-    snapshot: Snapshot, reading: Reading, parts: Parts, removed: Bools, rows: Floats, taste: Floats
+    snapshot: Snapshot, reading: Reading, parts: Parts, removed: Bools, rows: Floats, taste: Doubles
 ) -> None:
     """Overwrite the causes that hold an event from which attention looks: the tower reads the rest anew."""
     looking = [which for which in (0, 1) if reading.codes[which].any()]
@@ -158,7 +114,7 @@ def _tables_of(tower: UserTower, columns: int, dim: int) -> _Tables:
         codes[0, 0], codes[1, 0, 0] = np.arange(_CODES), 1
         fused = tower.read([_probe(zeros, codes[0]), _probe(ones, codes[1])])
         gain = fused.pooled[1, 0, :dim] / np.sqrt(fused.counts[1, 0, 0])
-        known = _known[tower] = _Tables(counts=fused.counts[0, 0], gain=gain)
+        known = _known[tower] = _Tables(counts=fused.counts[0, 0].copy(), gain=gain)
     return known
 
 

@@ -63,11 +63,18 @@ def engine(
     return load(tmp_path_factory.mktemp(request.param), catalogue, {**weights, **more})
 
 
-def load(folder: Path, catalogue: pl.DataFrame, weights: Weights, policy: Policy | None = None) -> Engine:
-    """An engine over a run folder with these items and weights."""
+def load(
+    folder: Path,
+    catalogue: pl.DataFrame,
+    weights: Weights,
+    policy: Policy | None = None,
+    basket_kinds: Sequence[str] = ("purchase",),
+) -> Engine:
+    """An engine over a run folder with these items and weights, which learned from baskets of these kinds."""
     catalogue.write_parquet(folder / "catalogue.parquet")
     registry = Registry(folder / "registry")
-    registry.promote(registry.add(weights, {"schema": {}}).version)
+    card = {"schema": {}, "learned": {"basket_kinds": list(basket_kinds)}}
+    registry.promote(registry.add(weights, card).version)
     return Engine.load(registry, folder / "catalogue.parquet", policy=policy)
 
 
@@ -220,6 +227,30 @@ def test_cart_names_what_is_often_bought_with_something_in_it(engine: Engine) ->
     assert all(reason.text.startswith("often bought with ") for reason in together)
     assert all(reason.text.endswith(" in your cart") for reason in together)
     assert {reason.item_id for reason in together} <= set(NAMES[:4])
+
+
+@pytest.mark.parametrize(
+    ("kinds", "words"),
+    [
+        (["purchase"], "often bought with "),
+        (["view"], "often viewed with "),
+        (["purchase", "view"], "often viewed with "),
+        (["add_to_cart", "purchase"], "often put in a cart with "),
+        (["rating"], "goes with "),
+        ([], "goes with "),
+    ],
+)
+def test_what_goes_together_is_called_bought_only_where_the_card_says_so(
+    tmp_path: Path, catalogue: pl.DataFrame, weights: Weights, kinds: list[str], words: str
+) -> None:
+    """A model that learned from what was viewed in one visit knows nothing of what was bought."""
+    learned = np.random.default_rng(3).normal(0, 1.5, (len(NAMES), 4)).astype(np.float32)
+    engine = load(tmp_path, catalogue, {**weights, "complement": learned}, basket_kinds=kinds)
+    session = [PastEvent(item_id=name, kind="add_to_cart") for name in NAMES[:4]]
+    answer = listed(engine, RankQuery(surface=Surface.CART, k=20, timestamp=NOW, session=session))
+    reasons = [item.reason for item in answer if item.reason]
+    texts = [reason.text for reason in reasons if reason.kind is ReasonKind.TOGETHER]
+    assert texts and all(text.startswith(words) for text in texts)
 
 
 def test_detail_says_similar_or_often_bought_with_the_item_looked_at(engine: Engine) -> None:

@@ -1,0 +1,177 @@
+"""Compiled loops of leave one out; `server.serving.reasons_causes` has the formula and calls them.
+
+Arrays are (e,) over events, newest first, (c,) over causes and (k,) over listed items; rows of vectors are
+z = [v | w | p]. Products are in single precision, sums and differences of them in double.
+"""
+
+from __future__ import annotations
+
+from math import sqrt
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from model.compiling import compiled, compiled_for
+from model.features import AGE_BUCKETS, HISTORY_LIMIT, POSITION_BUCKETS, log_bucket
+
+Array = npt.NDArray[Any]
+
+_AGES = AGE_BUCKETS + 1
+_BUCKET = log_bucket(np.arange(HISTORY_LIMIT + 1), POSITION_BUCKETS)
+_TINY = 1e-30
+
+
+@compiled
+def _dot(left: Array, right: Array) -> np.float32:
+    total = np.float32(0.0)
+    for column in range(len(left)):
+        total += left[column] * right[column]
+    return total
+
+
+@compiled
+def _add_lost(
+    codes: Array,
+    counts: Array,
+    items: Array,
+    causes: Array,
+    dots: Array,
+    table: Array,
+    weight: float,
+    lost: Array,
+) -> None:
+    """Add what one reading loses: its sum over the root of its total, less the same of what is left."""
+    present = np.flatnonzero(codes)
+    total, pooled = 0.0, np.zeros(dots.shape[1])
+    for event in present:
+        total += counts[event]
+        pooled += counts[event] * dots[event]
+    whole = sqrt(max(total, _TINY))
+    left = np.empty_like(pooled)
+    for cause in range(len(causes)):
+        left[:] = pooled
+        gone, rest = 0, total
+        for place in range(len(present)):
+            event = present[place]
+            change = 0.0
+            if items[event] == causes[cause]:
+                gone += 1
+                change = -float(counts[event])
+            elif _BUCKET[place] != _BUCKET[place - gone]:
+                younger = codes[event] - _AGES * (_BUCKET[place] - _BUCKET[place - gone])
+                change = counts[event] * (float(table[younger]) / float(table[codes[event]]) - 1.0)
+            if change != 0.0:
+                rest += change
+                left += change * dots[event]
+        if gone:
+            share = 1.0 / sqrt(max(rest, _TINY)) if gone < len(present) else 0.0
+            lost[cause] += weight * (pooled / whole - left * share)
+
+
+@compiled_for(
+    "void(float32[:, ::1], float32[:, ::1], int64[::1], int64[:, ::1], float32[:, :], float64, float64, "
+    "int64[::1], float32[::1], float32[::1], float64[:, ::1])"
+)
+def taste_lost(
+    vectors: Array,
+    rows: Array,
+    items: Array,
+    codes: Array,
+    counts: Array,
+    history: float,
+    session: float,
+    causes: Array,
+    gain: Array,
+    table: Array,
+    lost: Array,
+) -> None:
+    """Write what each listed item loses of history and session without each cause, (c, k).
+
+    `vectors` (e, D), `rows` (k, D), `codes` and `counts` (2, e), the weights of the two readings, `gain` (dim,), and
+    `table` (codes,), what an event of each code counts before rarity and attention.
+    """
+    dots = np.empty((len(vectors), len(rows)), dtype=np.float32)
+    scaled = np.empty(len(gain), dtype=np.float32)
+    for event in range(len(vectors)):
+        for column in range(len(gain)):
+            scaled[column] = vectors[event, column] * gain[column]
+        for row in range(len(rows)):
+            dots[event, row] = _dot(scaled, rows[row])
+    lost[:] = 0.0
+    for reading in range(2):
+        weight = history if reading == 0 else session
+        if weight != 0.0:
+            _add_lost(codes[reading], counts[reading], items, causes, dots, table, weight, lost)
+
+
+@compiled_for(
+    "void(float32[:, ::1], float32[:, ::1], int64[::1], float32[::1], float64, int64, int64[::1], "
+    "float64[:, ::1])"
+)
+def together_lost(
+    vectors: Array,
+    rows: Array,
+    items: Array,
+    anchors: Array,
+    weight: float,
+    dim: int,
+    causes: Array,
+    lost: Array,
+) -> None:
+    """Write what each listed item loses of what goes with the anchors (e,) without each cause, (c, k).
+
+    The part is a sum over anchors / sqrt(their number), both without the cause.
+    """
+    lost[:] = 0.0
+    number, whole = 0, np.zeros(len(rows))
+    fits = np.zeros((len(vectors), len(rows)))
+    for event in range(len(vectors)):
+        if anchors[event] > 0:
+            number += 1
+            for row in range(len(rows)):
+                fits[event, row] = anchors[event] * _dot(vectors[event, dim:-1], rows[row, dim:-1])
+            whole += fits[event]
+    for cause in range(len(causes)):
+        gone, rest = 0, whole.copy()
+        for event in range(len(vectors)):
+            if anchors[event] > 0 and items[event] == causes[cause]:
+                gone += 1
+                rest -= fits[event]
+        if gone:
+            lost[cause] = weight * (whole - rest * sqrt(number / max(number - gone, 1)))
+
+
+@compiled_for(
+    "void(float64[:, ::1], float64[:, ::1], int64[::1], int64[::1], float64, int64[::1], int64[::1], "
+    "int64[::1], int64[:, ::1])"
+)
+def strongest(
+    taste: Array,
+    together: Array,
+    causes: Array,
+    listed: Array,
+    least: float,
+    items: Array,
+    kinds: Array,
+    strength: Array,
+    named: Array,
+) -> None:
+    """Write for each listed item (3, k): the cause without which it loses most, or -1; 1 where most of it is
+    what goes together; and the least `strength` (kinds,) among the kinds of the cause's events.
+
+    Nothing is named where no more than `least` would be lost, and no item is a cause of itself.
+    """
+    for row in range(len(listed)):
+        worst, found = least, -1
+        for cause in range(len(causes)):
+            drop = taste[cause, row] + together[cause, row]
+            if drop > worst and causes[cause] != listed[row]:
+                worst, found = drop, cause
+        named[0, row], named[1, row], named[2, row] = -1, 0, len(strength)
+        if found >= 0:
+            named[0, row] = causes[found]
+            named[1, row] = 2 * together[found, row] > worst
+            for event in range(len(items)):
+                if items[event] == causes[found]:
+                    named[2, row] = min(named[2, row], strength[kinds[event]])
