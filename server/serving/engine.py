@@ -9,6 +9,7 @@ from model.features import HISTORY_LIMIT
 from server.registry import Registry
 from server.serving.candidates import generate
 from server.serving.exposure import Exposure
+from server.serving.fields import names_of
 from server.serving.nearest import Candidates
 from server.serving.policy import Policy
 from server.serving.pools import pools_of
@@ -116,6 +117,7 @@ class Engine:
 def _ready(snapshot: Snapshot) -> Snapshot:
     """The snapshot, with what its first question would have to wait for."""
     pools_of(snapshot)
+    names_of(snapshot.items)
     return snapshot
 
 

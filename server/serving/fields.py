@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
 
 from model.features import DAY
+from server.serving.items import ItemTable
 from server.serving.policy import FRESH_DAYS
 from server.serving.query import RankQuery, Surface
 from server.serving.snapshot import Snapshot
 
 Bools = npt.NDArray[np.bool_]
 
-_PATH_MARKS = ("|", ">", "/", ";")
+_BEFORE_MARK = re.compile(r"\s*[|>/;]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,23 +73,50 @@ def _new(snapshot: Snapshot, now: int) -> Field:
 
 
 def _within(snapshot: Snapshot, field: Field, name: str, wanted: Sequence[str]) -> Field:
-    table = snapshot.items
-    names, codes = (
-        (table.categories, table.category_codes)
+    table, known = snapshot.items, names_of(snapshot.items)
+    codes_of, codes, size = (
+        (known.below, table.category_codes, len(table.categories))
         if name == "categories"
-        else (table.merchants, table.merchant_codes)
+        else (known.merchants, table.merchant_codes, len(table.merchants))
     )
-    chosen = [code for code, known in enumerate(names) if _is_or_is_below(known, wanted)]
-    mask = np.isin(codes, chosen)
+    chosen = [code for whole in wanted for code in codes_of.get(whole, ())]
+    asked_for = np.zeros(size, dtype=np.bool_)
+    asked_for[chosen] = True
+    mask = asked_for[codes]
     if field.mask is not None:
         mask &= field.mask
     notices = field.notices if chosen else (*field.notices, f"no item here has any of the {name} asked for")
     return Field(mask=mask, notices=notices)
 
 
-def _is_or_is_below(name: str, wanted: Iterable[str]) -> bool:
-    """Whether a name is one of those wanted, or a path below one: `Food > Tea` is below `Food`."""
-    return any(
-        name == whole or (name.startswith(whole) and name[len(whole) :].lstrip().startswith(_PATH_MARKS))
-        for whole in wanted
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Names:
+    """What a filter may name, and the codes of the items that it means.
+
+    Attributes:
+        merchants: by id, whole.
+        below: by category or by the beginning of its path: `Food` means `Food > Tea` too.
+    """
+
+    merchants: Mapping[str, Sequence[int]]
+    below: Mapping[str, Sequence[int]]
+
+
+_named: WeakKeyDictionary[ItemTable, Names] = WeakKeyDictionary()
+
+
+def names_of(table: ItemTable) -> Names:
+    """The names of a table's merchants and categories; read once for each table."""
+    if table not in _named:
+        below: dict[str, list[int]] = {}
+        for code, category in enumerate(table.categories):
+            for whole in {category, *_beginnings(category)}:
+                below.setdefault(whole, []).append(code)
+        merchants = {name: [code] for code, name in enumerate(table.merchants)}
+        _named[table] = Names(merchants=merchants, below=below)
+    return _named[table]
+
+
+def _beginnings(path: str) -> Iterator[str]:
+    """What stands before each mark of a path, without the space that ends it."""
+    return (path[: mark.start()] for mark in _BEFORE_MARK.finditer(path))
