@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,14 +59,12 @@ class Changes:
     """Several entries together, as they stand after the last.
 
     Attributes:
-        added: every item that came, in that order, with its stock; an id may come again after it went.
-        gone: rows of `added` that went again.
-        removed: ids of older items that went.
+        added: every item that came and did not go again, in that order, with its stock; one row per id.
+        removed: ids of older items that went, or in whose place another one came.
         stock: id of an older item -> whether it is in stock.
     """
 
     added: pl.DataFrame
-    gone: frozenset[int]
     removed: frozenset[str]
     stock: Mapping[str, bool]
 
@@ -78,39 +76,32 @@ class Changes:
         now = [self.stock.get(item_id, before) for item_id, before in stock]
         table = table.with_columns(pl.Series("in_stock", now, dtype=pl.Boolean))
         kept = table.filter(~pl.col("item_id").is_in(sorted(self.removed)))
-        present = self.present()
-        told = [name for name in COLUMNS if name in table.columns or present[name].count()]
-        return pl.concat([kept, present.select(told)], how="diagonal_relaxed")
+        told = [name for name in COLUMNS if name in table.columns or self.added[name].count()]
+        return pl.concat([kept, self.added.select(told)], how="diagonal_relaxed")
 
-    def present(self) -> pl.DataFrame:
-        """The rows of `added` that did not go again."""
-        here = [row for row in range(self.added.height) if row not in self.gone]
-        return self.added[here]
+    def ids_of(self, before: Iterable[str]) -> frozenset[str]:
+        """Which items are there, of a catalogue that had those `before`."""
+        return frozenset(before) - self.removed | frozenset(self.added["item_id"])
 
 
 def folded(changes: Sequence[Change]) -> Changes:
     """What a run of entries amounts to. An item that comes although it is there takes the place of the older one."""
-    rows: list[dict[str, Any]] = []
-    places: dict[str, int] = {}
-    gone: set[int] = set()
+    rows: dict[str, dict[str, Any]] = {}
     removed: set[str] = set()
     stock: dict[str, bool] = {}
     for change in changes:
         for item_id in (*change.removed, *(row["item_id"] for row in change.added)):
-            if item_id in places:
-                gone.add(places.pop(item_id))
-            else:
+            if rows.pop(item_id, None) is None:
                 removed.add(item_id)
         for row in change.added:
-            places[row["item_id"]] = len(rows)
-            rows.append({name: row.get(name) for name in COLUMNS})
+            rows[row["item_id"]] = {name: row.get(name) for name in COLUMNS}
         for item_id, is_there in change.stock.items():
-            if item_id in places:
-                rows[places[item_id]]["in_stock"] = is_there
+            if item_id in rows:
+                rows[item_id]["in_stock"] = is_there
             else:
                 stock[item_id] = is_there
-    added = pl.DataFrame(rows, schema=COLUMNS)
-    return Changes(added=added, gone=frozenset(gone), removed=frozenset(removed), stock=stock)
+    added = pl.DataFrame(list(rows.values()), schema=COLUMNS)
+    return Changes(added=added, removed=frozenset(removed), stock=stock)
 
 
 def few_of(items: int) -> int:
@@ -161,8 +152,11 @@ class ChangeLog:
             digest.update(self._bytes(number))
         return digest.hexdigest()[:16]
 
-    def append(self, change: Change) -> int:
-        """Add an entry and return its number; endpoints that follow this folder take it within seconds."""
+    def append(self, change: Change, check: Callable[[int], None] = lambda last: None) -> int:
+        """Add an entry and return its number; endpoints that follow this folder take it within seconds.
+
+        `check` is told which entry the new one would follow, and raises where it may not: nothing is written then.
+        """
         self._folder.mkdir(parents=True, exist_ok=True)
         body = json.dumps({"added": change.added, "removed": change.removed, "stock": change.stock})
         descriptor, name = tempfile.mkstemp(dir=self._folder, suffix=".part")
@@ -171,7 +165,7 @@ class ChangeLog:
             file.flush()
             os.fsync(file.fileno())
         try:
-            return self._claim(Path(name))
+            return self._claim(Path(name), check)
         finally:
             Path(name).unlink()
 
@@ -187,15 +181,16 @@ class ChangeLog:
                 number, waiting = at, 0
         return number
 
-    def _claim(self, written: Path) -> int:
+    def _claim(self, written: Path, check: Callable[[int], None]) -> int:
         """Give the next free number to a written file: linking fails where another process was faster."""
         while True:
-            number = self.last() + 1
+            last = self.last()
+            check(last)
             try:
-                os.link(written, self._path(number))
+                os.link(written, self._path(last + 1))
             except FileExistsError:
                 continue
-            return number
+            return last + 1
 
     def _path(self, number: int) -> Path:
         return self._folder / f"{number:0{_DIGITS}}.json"

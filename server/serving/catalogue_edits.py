@@ -24,12 +24,10 @@ class CatalogueEdits:
     """The catalogue of one run folder, and the changes that may still be made to it."""
 
     def __init__(self, run: Path) -> None:
-        """Read what is there; raises `CatalogueError` where the catalogue or its log cannot be read."""
+        """Read what is there; raises `CatalogueError` where the catalogue cannot be read."""
         self._run = run
-        table = read_catalogue(run / CATALOGUE_FILE).table
+        self._first = frozenset(read_catalogue(run / CATALOGUE_FILE).table["item_id"])
         self._log = ChangeLog.of(run / CATALOGUE_FILE)
-        changes = folded(self._log.read(0, self._log.last()))
-        self._ids = frozenset(changes.applied(table)["item_id"])
 
     def add(self, path: Path) -> int:
         """Add the items of a parquet or CSV file; returns the number of the entry.
@@ -38,22 +36,23 @@ class CatalogueEdits:
         `CatalogueError` where the file cannot be used or an item is there already.
         """
         table = _read(path)
-        if there := self._ids.intersection(table["item_id"]):
-            raise CatalogueError(
-                f"{_some(there)} of {path.name} are in the catalogue already; leave them out, or remove them first, "
-                "which gives up what the model has learned of them"
-            )
-        return self._log.append(Change(added=table.to_dicts()))
+
+        def check(last: int) -> None:
+            if there := self._ids(last).intersection(table["item_id"]):
+                raise CatalogueError(
+                    f"{_some(there)} of {path.name} are in the catalogue already; leave them out, or remove them "
+                    "first, which gives up what the model has learned of them"
+                )
+
+        return self._log.append(Change(added=table.to_dicts()), check)
 
     def remove(self, ids: Collection[str]) -> int:
         """Take items out; returns the number of the entry. Raises `CatalogueError` for an id that is not there."""
-        self._check(ids)
-        return self._log.append(Change(removed=sorted(set(ids))))
+        return self._of_known(Change(removed=sorted(set(ids))), ids)
 
     def stock(self, ids: Collection[str], *, there: bool) -> int:
         """Say that items are in stock, or not; returns the number of the entry. Raises as `remove`."""
-        self._check(ids)
-        return self._log.append(Change(stock=dict.fromkeys(ids, there)))
+        return self._of_known(Change(stock=dict.fromkeys(ids, there)), ids)
 
     def promotions(self, path: Path) -> int:
         """Take a file of promotions in place of the one that counts now; returns how many are of known items.
@@ -61,10 +60,11 @@ class CatalogueEdits:
         Raises `CatalogueError` where it cannot be read or a row contradicts itself.
         """
         found = 0
+        there = self._ids(self._log.last())
 
         def find(ids: Collection[str]) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
             nonlocal found
-            known = np.array([0 if item_id in self._ids else -1 for item_id in ids], dtype=np.int32)
+            known = np.array([0 if item_id in there else -1 for item_id in ids], dtype=np.int32)
             found = int(np.count_nonzero(known >= 0))
             return known
 
@@ -74,12 +74,22 @@ class CatalogueEdits:
         _replace(self._run / PROMOTIONS_FILE, path.read_bytes())
         return found
 
-    def _check(self, ids: Collection[str]) -> None:
-        if unknown := set(ids) - self._ids:
-            raise CatalogueError(
-                f"{_some(unknown)} are not in the catalogue of {len(self._ids)} items; take ids from "
-                f"{CATALOGUE_FILE} or from what was added since"
-            )
+    def _of_known(self, change: Change, ids: Collection[str]) -> int:
+        """Write a change of items that have to be there."""
+
+        def check(last: int) -> None:
+            there = self._ids(last)
+            if unknown := set(ids) - there:
+                raise CatalogueError(
+                    f"{_some(unknown)} are not in the catalogue of {len(there)} items; take ids from "
+                    f"{CATALOGUE_FILE} or from what was added since"
+                )
+
+        return self._log.append(change, check)
+
+    def _ids(self, last: int) -> frozenset[str]:
+        """The items that are there after an entry of the log."""
+        return folded(self._log.read(0, last)).ids_of(self._first)
 
 
 def _read(path: Path) -> pl.DataFrame:

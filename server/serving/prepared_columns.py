@@ -55,7 +55,7 @@ def base_columns(
     content = model.weights["content"]
     evenly = np.unique(np.linspace(0, catalogue.table.height - 1, SAMPLE).astype(np.int64))
     sample = catalogue.table[evenly]
-    added = _added_rows(changes.present(), sample, encoder, content, trained)
+    added = _added_rows(changes.added, sample, encoder, content, trained)
     table, rows = _changed(catalogue.table, np.concatenate([trained, added], dtype=np.float32), changes)
     table, rows = _of_merchant(table, rows, merchant_id)
     columns = {"vectors": rows, **columns_of(table), **word_columns(texts_of(table))}
@@ -77,10 +77,8 @@ def added_columns(
 ) -> Columns:
     """The arrays of the items that came after `base` was made, and which of all items are servable now."""
     table = changes.added
-    here = np.array([row not in changes.gone for row in range(table.height)], dtype=np.bool_)
     if merchant_id is not None:
-        own = (table["merchant_id"] == merchant_id).to_numpy()
-        table, here = table.filter(own), here[own]
+        table = table.filter(pl.col("merchant_id") == merchant_id)
     known = ItemTable(base)
     columns = columns_of(table, known.merchants, known.categories)
     rows = _added_rows(
@@ -91,7 +89,7 @@ def added_columns(
         **columns,
         **word_columns(texts_of(table)),
         "vectors": rows,
-        "servable": np.concatenate([_servable(known, base["hidden"], changes), columns["servable"] & here]),
+        "servable": np.concatenate([_servable(known, base["hidden"], changes), columns["servable"]]),
     }
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import shutil
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -20,7 +22,7 @@ from server.serving.catalogue import read_catalogue
 from server.serving.catalogue_changes import Change, ChangeLog, folded
 from server.serving.catalogue_edits import CatalogueEdits
 from server.serving.engine import Engine
-from server.serving.query import RankQuery, Surface
+from server.serving.query import PastEvent, RankQuery, Surface
 from server.serving.snapshot_source import FOLDER
 
 IDS = st.sampled_from("abcdef")
@@ -42,9 +44,9 @@ def fedrank(*words: object) -> Any:
     return json.loads(done.stdout)
 
 
-def listed(engine: Engine) -> set[str]:
-    """What surface home lists of the whole catalogue."""
-    query = RankQuery(surface=Surface.HOME, k=200, timestamp=1_700_000_000)
+def listed(engine: Engine, **asked: Any) -> set[str]:
+    """What surface home, or the one asked for, lists of the whole catalogue."""
+    query = RankQuery(**{"surface": Surface.HOME, "k": 200, "timestamp": 1_700_000_000, **asked})
     return {item.item_id for item in engine.rank([query])[0].listed()}
 
 
@@ -56,21 +58,56 @@ def refused(words: str, run: Path, *command: object) -> None:
     assert ChangeLog.of(run / "catalogue.parquet").last() == before
 
 
-@given(st.lists(ENTRIES, max_size=12), st.sets(IDS))
-def test_folded_changes_are_what_one_by_one_would_give(changes: list[Change], base: set[str]) -> None:
-    """Against a plain dictionary of what is there and in stock; an item that comes again starts in stock."""
+def there_after(changes: Sequence[Change], base: Collection[str]) -> dict[str, bool]:
+    """What is there and whether it is in stock, by a plain dictionary; an item that comes again is in stock."""
     there = dict.fromkeys(sorted(base), True)
     for change in changes:
         for item_id in change.removed:
             there.pop(item_id, None)
         there |= {row["item_id"]: True for row in change.added}
         there |= {item_id: known for item_id, known in change.stock.items() if item_id in there}
+    return there
+
+
+@given(st.lists(ENTRIES, max_size=12), st.sets(IDS))
+def test_folded_changes_are_what_one_by_one_would_give(changes: list[Change], base: set[str]) -> None:
+    """Against a plain dictionary; each item has one row."""
     table = pl.DataFrame(
         [_item(item_id) for item_id in sorted(base)], schema=dict.fromkeys(_item(""), pl.String)
     )
-    after = folded(changes).applied(table)
+    together = folded(changes)
+    after, there = together.applied(table), there_after(changes, base)
     assert dict(zip(after["item_id"], after["in_stock"].fill_null(True), strict=True)) == there
     assert after.height == len(there)
+    assert together.ids_of(base) == set(there)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(ENTRIES, min_size=1, max_size=6), st.sets(IDS, min_size=1))
+def test_an_id_is_that_of_the_item_that_is_there_whatever_came_and_went(
+    run_folder: Path, changes: list[Change], barred: set[str]
+) -> None:
+    """`find` gives the row that can be listed, and none is listed that is hidden, bought or looked at."""
+    catalogue = read_catalogue(run_folder / "catalogue.parquet").table
+    if "a" not in catalogue["item_id"]:  # some ids of the changes are old items
+        renamed = pl.col("item_id").replace({"item-00": "a", "item-01": "b"})
+        catalogue.with_columns(renamed).write_parquet(run_folder / "catalogue.parquet")
+    shutil.rmtree(run_folder / "catalogue-changes", ignore_errors=True)
+    log = ChangeLog.of(run_folder / "catalogue.parquet")
+    for change in changes:
+        log.append(change)
+    engine = Engine.load(Registry(run_folder / "registry"), run_folder / "catalogue.parquet")
+    items, there = engine.snapshot.items, there_after(changes, {"a", "b", *catalogue["item_id"][2:]})
+    rows = items.find(sorted(there))
+    assert [items.item_id(row) for row in rows.tolist()] == sorted(there)
+    assert items.servable[rows].tolist() == [there[item_id] for item_id in sorted(there)]
+    offered = {item_id for item_id, in_stock in there.items() if in_stock}
+    assert listed(engine) == offered
+    assert listed(engine, hidden=sorted(barred)) == offered - barred
+    bought = [PastEvent(item_id=item_id, kind="purchase", time=1) for item_id in sorted(barred)]
+    assert listed(engine, history=bought) == offered - barred
+    for item_id in sorted(barred & set(there)):
+        assert item_id not in listed(engine, surface=Surface.DETAIL, item_id=item_id)
 
 
 def test_entries_of_many_writers_are_all_kept(tmp_path: Path) -> None:
@@ -84,6 +121,37 @@ def test_entries_of_many_writers_are_all_kept(tmp_path: Path) -> None:
 
 def _append(run: Path, writer: int) -> int:
     return ChangeLog(run).append(Change(removed=[f"item-{writer}"]))
+
+
+def test_of_two_who_add_one_item_at_once_the_second_is_refused(run_folder: Path) -> None:
+    """Whoever looked before the other wrote; an item would else be there twice over. Nothing is written then."""
+    (run_folder / "new.csv").write_text("item_id,merchant_id\nnew-1,merchant-1\n")
+    first, second = CatalogueEdits(run_folder), CatalogueEdits(run_folder)
+    assert first.add(run_folder / "new.csv") == 1
+    with pytest.raises(CatalogueError, match=r"'new-1' of new\.csv are in the catalogue already"):
+        second.add(run_folder / "new.csv")
+    assert second.stock(["new-1"], there=False) == 2
+    first.remove(["new-1"])
+    with pytest.raises(CatalogueError, match="'new-1' are not in the catalogue of 60 items"):
+        second.remove(["new-1"])
+
+
+def test_a_writer_who_was_overtaken_checks_again(tmp_path: Path) -> None:
+    """Another entry came between check and writing; the next check sees it, and its error leaves nothing behind."""
+    log, asked = ChangeLog(tmp_path), list[int]()
+
+    def check(last: int) -> None:
+        asked.append(last)
+        if last == 0:
+            log.append(Change(removed=["a"]))
+        if last == 2:
+            raise CatalogueError("no more")
+
+    assert log.append(Change(removed=["b"]), check) == 2
+    assert asked == [0, 1]
+    with pytest.raises(CatalogueError, match="no more"):
+        log.append(Change(removed=["c"]), check)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["00000001.json", "00000002.json"]
 
 
 def test_a_running_engine_takes_what_the_command_line_says(run_folder: Path) -> None:
