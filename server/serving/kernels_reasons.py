@@ -31,6 +31,12 @@ def _dot(left: Array, right: Array) -> np.float32:
 
 
 @compiled
+def _add(total: Array, factor: float, values: Array) -> None:
+    for column in range(len(total)):
+        total[column] += factor * values[column]
+
+
+@compiled
 def _add_lost(
     codes: Array,
     counts: Array,
@@ -46,8 +52,8 @@ def _add_lost(
     total, pooled = 0.0, np.zeros(dots.shape[1])
     for event in present:
         total += counts[event]
-        pooled += counts[event] * dots[event]
-    whole = sqrt(max(total, _TINY))
+        _add(pooled, counts[event], dots[event])
+    whole = 1.0 / sqrt(max(total, _TINY))
     left = np.empty_like(pooled)
     for cause in range(len(causes)):
         left[:] = pooled
@@ -63,10 +69,11 @@ def _add_lost(
                 change = counts[event] * (float(table[younger]) / float(table[codes[event]]) - 1.0)
             if change != 0.0:
                 rest += change
-                left += change * dots[event]
+                _add(left, change, dots[event])
         if gone:
             share = 1.0 / sqrt(max(rest, _TINY)) if gone < len(present) else 0.0
-            lost[cause] += weight * (pooled / whole - left * share)
+            _add(lost[cause], weight * whole, pooled)
+            _add(lost[cause], -weight * share, left)
 
 
 @compiled_for(
@@ -124,22 +131,24 @@ def together_lost(
     The part is a sum over anchors / sqrt(their number), both without the cause.
     """
     lost[:] = 0.0
-    number, whole = 0, np.zeros(len(rows))
+    number, whole, rest = 0, np.zeros(len(rows)), np.zeros(len(rows))
     fits = np.zeros((len(vectors), len(rows)))
     for event in range(len(vectors)):
         if anchors[event] > 0:
             number += 1
             for row in range(len(rows)):
                 fits[event, row] = anchors[event] * _dot(vectors[event, dim:-1], rows[row, dim:-1])
-            whole += fits[event]
+            _add(whole, 1.0, fits[event])
     for cause in range(len(causes)):
-        gone, rest = 0, whole.copy()
+        gone = 0
+        rest[:] = whole
         for event in range(len(vectors)):
             if anchors[event] > 0 and items[event] == causes[cause]:
                 gone += 1
-                rest -= fits[event]
+                _add(rest, -1.0, fits[event])
         if gone:
-            lost[cause] = weight * (whole - rest * sqrt(number / max(number - gone, 1)))
+            _add(lost[cause], weight, whole)
+            _add(lost[cause], -weight * sqrt(number / max(number - gone, 1)), rest)
 
 
 @compiled_for(
