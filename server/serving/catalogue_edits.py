@@ -8,11 +8,11 @@ from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 
 from server.errors import CatalogueError
 from server.serving.catalogue import read_catalogue
-from server.serving.catalogue_changes import COLUMNS, Change, ChangeLog, folded
+from server.serving.catalogue_changes import Change, ChangeLog, folded
+from server.serving.catalogue_files import read_items
 from server.serving.promotions import PROMOTIONS_FILE, read_promotions
 
 CATALOGUE_FILE = "catalogue.parquet"
@@ -35,7 +35,7 @@ class CatalogueEdits:
         Needed are `item_id` and `merchant_id`; of the other columns those of a catalogue are taken. Raises
         `CatalogueError` where the file cannot be used or an item is there already.
         """
-        table = _read(path)
+        table = read_items(path)
 
         def check(last: int) -> None:
             if there := self._ids(last).intersection(table["item_id"]):
@@ -90,26 +90,6 @@ class CatalogueEdits:
     def _ids(self, last: int) -> frozenset[str]:
         """The items that are there after an entry of the log."""
         return folded(self._log.read(0, last)).ids_of(self._first)
-
-
-def _read(path: Path) -> pl.DataFrame:
-    """Items of a file, with the columns that a change may hold."""
-    try:
-        table = pl.read_csv(path) if path.suffix.lower() == ".csv" else pl.read_parquet(path)
-        table = table.select(
-            pl.col(name).cast(kind) for name, kind in COLUMNS.items() if name in table.columns
-        )
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise CatalogueError(
-            f"{path} cannot be read as items ({type(error).__name__}); give a parquet or CSV file with columns as in "
-            f"{CATALOGUE_FILE}"
-        ) from error
-    for name in ("item_id", "merchant_id"):
-        if name not in table.columns or table[name].null_count():
-            raise CatalogueError(f"{path} has items without {name}; give each one")
-    if table.height == 0 or table["item_id"].n_unique() < table.height:
-        raise CatalogueError(f"{path} holds no item, or one twice; give one row per item")
-    return table
 
 
 def _some(ids: Collection[str]) -> str:

@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import shutil
 from collections.abc import Collection, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -196,11 +197,57 @@ def test_edits_that_cannot_be_meant_are_refused(run_folder: Path, tmp_path: Path
         "item_id,merchant_id\nnew,m\nnew,m\n": "one row per item",
         "item_id,merchant_id\nnew,\n": "items without merchant_id",
         "item_id\nnew\n": "items without merchant_id",
+        'item_id,merchant_id\n" ",m\n': "items without item_id",
+        "item_id,merchant_id\n": "holds no item",
         "": "cannot be read as items",
     }.items():
         file.write_text(text)
         refused(words, run_folder, "catalogue", "add", file)
     refused("is not there", run_folder, "catalogue", "promotions", tmp_path / "none.parquet")
+
+
+def test_a_csv_file_is_taken_as_it_is_written(run_folder: Path) -> None:
+    """Ids and titles keep their zeros; numbers and flags are read, and what is empty is unknown."""
+    (run_folder / "new.csv").write_text(
+        "item_id,merchant_id,title,price,listed_at,promotion,hidden\n"
+        "007,0012,1984, 2.50 ,1700000000,TRUE,0\n1e5,true,,,,,\n"
+    )
+    CatalogueEdits(run_folder).add(run_folder / "new.csv")
+    (change,) = ChangeLog.of(run_folder / "catalogue.parquet").read(0, 1)
+    known = {"title": "1984", "price": 2.5, "listed_at": 1_700_000_000, "promotion": True, "hidden": False}
+    assert change.added == [
+        {"item_id": "007", "merchant_id": "0012", **known},
+        {"item_id": "1e5", "merchant_id": "true", **dict.fromkeys(known)},
+    ]
+    engine = Engine.load(Registry(run_folder / "registry"), run_folder / "catalogue.parquet")
+    assert {"007", "1e5"} <= listed(engine) and "7" not in listed(engine)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "form"),
+    [
+        ("price", "2,50", "a number such as 2.50"),
+        ("price", "inf", "a number"),
+        ("listed_at", "2024-01-01", "Unix seconds"),
+        ("in_stock", "maybe", "true or false"),
+    ],
+)
+def test_a_value_of_another_form_is_named(run_folder: Path, name: str, value: str, form: str) -> None:
+    """With its item, its column and what to give instead; nothing is added."""
+    file = run_folder / "new.csv"
+    file.write_text(f'item_id,merchant_id,{name}\nnew-1,m,\n007,m,"{value}"\n')
+    words = f"{name} of item '007' is '{value}', one of 1 that cannot be read; give "
+    refused(words, run_folder, "catalogue", "add", file)
+    refused(form, run_folder, "catalogue", "add", file)
+
+
+def test_times_of_a_parquet_file_may_be_dates(run_folder: Path) -> None:
+    """They are kept in Unix seconds, as those of the catalogue are."""
+    row = {"item_id": 7, "merchant_id": "m", "listed_at": datetime(2023, 11, 14, 22, 13, 20)}
+    pl.DataFrame([row]).write_parquet(run_folder / "new.parquet")
+    CatalogueEdits(run_folder).add(run_folder / "new.parquet")
+    (change,) = ChangeLog.of(run_folder / "catalogue.parquet").read(0, 1)
+    assert change.added == [{"item_id": "7", "merchant_id": "m", "listed_at": 1_700_000_000}]
 
 
 def test_an_item_that_went_may_come_again(run_folder: Path) -> None:
