@@ -25,6 +25,9 @@ SCHEMA: Mapping[str, type[pl.DataType]] = {
     "ends": pl.Int64,
 }
 """Columns of the file; all but the ids and `kind` may be null. `starts` and `ends` are Unix seconds."""
+MOST_PIECES = 1_000_000
+LAST_SECOND = 253_402_300_799
+"""The last second of the year 9999: what a timestamp on the wire can hold."""
 _NEVER = np.iinfo(np.int64).max
 _ALWAYS = np.iinfo(np.int64).min
 
@@ -153,7 +156,12 @@ def _check_rows(path: Path, table: pl.DataFrame) -> None:
     rules = {
         "has no promotion_id, item_id or kind; give all three": ids,
         "has a discount outside 0 to 1; it is a share of the price": ~pl.col("discount").is_between(0, 1),
-        "asks for fewer pieces than 1 in least_quantity": pl.col("least_quantity") < 1,
+        f"has a least_quantity outside 1 to {MOST_PIECES} pieces": ~pl.col("least_quantity").is_between(
+            1, MOST_PIECES
+        ),
+        f"has starts or ends outside 0 to {LAST_SECOND}; give Unix seconds, not milliseconds": ~pl.all_horizontal(
+            pl.col("starts", "ends").fill_null(0).is_between(0, LAST_SECOND)
+        ),
         "ends before it starts; give Unix seconds, ends after starts": pl.col("ends") <= pl.col("starts"),
     }
     for problem, broken in rules.items():

@@ -98,7 +98,13 @@ def test_no_file_means_no_promotion_and_rows_of_unknown_items_are_left_out(tmp_p
     [
         ({"discount": 1.5}, "row 1 has a discount outside 0 to 1"),
         ({"discount": float("nan")}, "row 1 has a discount outside 0 to 1"),
-        ({"least_quantity": 0}, "row 1 asks for fewer pieces than 1"),
+        ({"least_quantity": 0}, "row 1 has a least_quantity outside 1 to 1000000"),
+        ({"least_quantity": 1 << 32}, "row 1 has a least_quantity outside 1 to 1000000"),
+        (
+            {"ends": 1_800_000_000_000},
+            "row 1 has starts or ends outside 0 to 253402300799; give Unix seconds",
+        ),
+        ({"starts": -1}, "row 1 has starts or ends outside 0"),
         ({"starts": 5, "ends": 5}, "row 1 ends before it starts"),
         ({"kind": None}, "row 1 has no promotion_id, item_id or kind"),
     ],
