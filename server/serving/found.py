@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from server.serving.nearest import LARGEST_LISTED, Candidates, Question, nearest
-from server.serving.snapshot import Floats, Snapshot
+from server.serving.snapshot import Snapshot
 from server.serving.words import Matches
 
 Ints = npt.NDArray[np.int64]
@@ -34,30 +34,31 @@ def found(snapshot: Snapshot, question: Question) -> Candidates:
 
 
 def _holding_words(snapshot: Snapshot, question: Question, matches: Matches | None) -> tuple[Ints, Ints]:
-    """The items that hold words, from as many of the fullest tiers as are needed, and their tiers from 1 up."""
-    nobody = np.empty(0, dtype=np.int64)
+    """The items that hold words, best first, and their tiers from 1 up: the fullest tiers, as many as are needed.
+
+    Of the last tier there are as many as are wanted, though it may be most of the catalogue.
+    """
     if matches is None:
-        return nobody, nobody
-    kept = matches.items[snapshot.items.servable[matches.items]]
-    kept = kept[question.keeps(kept)]
-    coverage = matches.coverage[np.searchsorted(matches.items, kept)]
-    levels, tier_of = np.unique(coverage, return_inverse=True)
-    chosen = [nobody]
-    for tier in range(len(levels) - 1, -1, -1):
-        chosen.append(_by_score(snapshot, question.parts.query, kept[tier_of == tier]))
-        if sum(map(len, chosen)) >= question.wanted:
-            break
-    highest = len(levels)
-    tiers = [np.full(len(items), highest + 1 - place) for place, items in enumerate(chosen)]
-    return np.concatenate(chosen), np.concatenate(tiers)
+        return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
+    rows = np.flatnonzero(snapshot.items.servable[matches.items])
+    rows = rows[question.keeps(matches.items[rows])]
+    shares, least = matches.shares[rows], 0
+    if len(rows) > question.wanted:
+        least = np.partition(shares, -question.wanted)[-question.wanted]
+    fuller = rows[shares > least]
+    rows = np.concatenate([fuller, _most_popular(snapshot, matches.items, rows[shares == least])])
+    items, shares = matches.items[rows], matches.shares[rows]
+    order = np.lexsort((-snapshot.index.score(question.parts.query, items), -shares))
+    order = order[: len(fuller) + question.wanted]
+    return items[order], np.unique(shares[order], return_inverse=True)[1] + 1
 
 
-def _by_score(snapshot: Snapshot, query: Floats, items: Ints) -> Ints:
-    """Items of one tier, best first; of a very large tier the most popular ones."""
-    if len(items) > LARGEST_LISTED:
-        priors = snapshot.index.vectors[items, -1]
-        items = np.sort(items[np.argpartition(-priors, LARGEST_LISTED)[:LARGEST_LISTED]])
-    return items[np.argsort(-snapshot.index.score(query, items), kind="stable")]
+def _most_popular(snapshot: Snapshot, items: Ints, rows: Ints) -> Ints:
+    """Of very many rows those of the most popular items."""
+    if len(rows) <= LARGEST_LISTED:
+        return rows
+    priors = snapshot.index.vectors[items[rows], -1]
+    return rows[np.sort(np.argpartition(-priors, LARGEST_LISTED)[:LARGEST_LISTED])]
 
 
 def _close_in_meaning(snapshot: Snapshot, question: Question, exact: Ints) -> Ints:

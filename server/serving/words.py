@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from array import array
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -16,9 +17,16 @@ from server.serving.items_strings import Columns, starts_of
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
+Postings = npt.NDArray[np.int32]
 
 MAX_QUERY_WORDS = 32
 """Words of a query beyond this many are not looked up; it bounds the work of one call."""
+MAX_READ = 1_000_000
+"""Items that may be read for all words of a query together, an item for each word that it holds."""
+MILLION = 1_000_000
+_NOTHING = np.empty(0, dtype=np.int64)
+_DENSE = 64
+"""Looking through all items costs less than sorting what was read, where that is more than this part of them."""
 
 _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff"
 _RUN = re.compile(rf"[{_CJK}]+|[^\W_{_CJK}]+")
@@ -56,20 +64,48 @@ class Matches:
     """Items that hold at least one word of a query."""
 
     words: tuple[str, ...]
-    """The words looked up."""
+    """The words looked up, in the order of the query."""
     items: Ints
     """(matches,) item indices, ascending."""
-    holds: npt.NDArray[np.bool_]
-    """(matches, words) which item holds which word."""
-    coverage: Floats
-    """(matches,) share of the query's weight that the item holds, in (0, 1]; rare words weigh more."""
+    shares: npt.NDArray[np.int32]
+    """(matches,) which share of the query's weight the item holds, in millionths, at least 1; rare words weigh more.
+
+    An item that holds all that another holds, and more, has a larger share by more than a thousand millionths.
+    """
+    holders: Sequence[Holders]
+    """Of each word."""
+
+    @property
+    def coverage(self) -> Floats:
+        """(matches,) the shares as fractions of 1."""
+        return (self.shares / MILLION).astype(np.float32)
 
     def held(self, item: int) -> list[str]:
         """The words of the query that `item` holds; none for an item that is no match."""
-        row = int(np.searchsorted(self.items, item))
-        if row == len(self.items) or self.items[row] != item:
-            return []
-        return [word for word, holds in zip(self.words, self.holds[row], strict=True) if holds]
+        return [word for word, holders in zip(self.words, self.holders, strict=True) if item in holders]
+
+
+@dataclass(frozen=True, slots=True)
+class Holders:
+    """The items that hold one word: ascending indices, in parts that each count from a first item."""
+
+    parts: Sequence[tuple[int, Postings]]
+
+    def __len__(self) -> int:
+        """Number of items."""
+        return sum(len(items) for _, items in self.parts)
+
+    def items(self) -> Ints:
+        """Their indices (n,), ascending."""
+        return np.concatenate([items.astype(np.int64) + first for first, items in self.parts])
+
+    def __contains__(self, item: int) -> bool:
+        """Whether the item holds the word."""
+        for first, items in self.parts:
+            place = bisect_left(items, item - first)
+            if place < len(items) and items[place] == item - first:
+                return True
+        return False
 
 
 class WordIndex:
@@ -91,24 +127,44 @@ class WordIndex:
         """Items that hold any word of `query`; none for a query without words.
 
         A word's weight is ln(1 + items / items holding it), the usual inverse document frequency; a word that
-        no item holds weighs as if half an item held it.
+        no item holds weighs as if half an item held it. The rarest words are looked up first, and those are left out
+        that would bring the items read above `MAX_READ`: they tell the least. The rarest is never left out.
         """
-        words = words_of(query)[:MAX_QUERY_WORDS]
-        found = [self._holders(word) for word in words]
-        items: Ints = np.unique(np.concatenate(found)) if found else np.empty(0, dtype=np.int64)
-        holds = np.zeros((items.size, len(words)), dtype=np.bool_)
-        for column, holders in enumerate(found):
-            holds[np.searchsorted(items, holders), column] = True
-        weights = self._weights(found)
-        coverage = (holds @ weights / max(float(weights.sum()), 1e-9)).astype(np.float32)
-        return Matches(words=tuple(words), items=items, holds=holds, coverage=coverage)
+        found = {word: self._holders(word) for word in words_of(query)[:MAX_QUERY_WORDS]}
+        rarest_first = sorted(found, key=lambda word: len(found[word]))
+        read = set(rarest_first[: max(1, _fitting([len(found[word]) for word in rarest_first]))])
+        words = tuple(word for word in found if word in read)
+        holders = [found[word] for word in words]
+        items, shares = self._summed(holders, self._weights(holders))
+        return Matches(words=words, items=items, shares=shares, holders=holders)
 
-    def _holders(self, word: str) -> Ints:
-        return np.concatenate([part.holders(word) for part in self._parts])
+    def _holders(self, word: str) -> Holders:
+        return Holders([(part.first, part.holders(word)) for part in self._parts])
 
-    def _weights(self, found: Sequence[Ints]) -> npt.NDArray[np.float64]:
-        holders = np.array([max(items.size, 0.5) for items in found], dtype=np.float64)
-        return np.log1p(self._items / holders)
+    def _weights(self, holders: Sequence[Holders]) -> npt.NDArray[np.int32]:
+        """Of each word, in millionths of all."""
+        counts = np.array([max(len(items), 0.5) for items in holders], dtype=np.float64)
+        weights = np.log1p(self._items / counts)
+        return np.rint(weights / max(float(weights.sum()), 1e-9) * MILLION).astype(np.int32)
+
+    def _summed(
+        self, holders: Sequence[Holders], weights: npt.NDArray[np.int32]
+    ) -> tuple[Ints, npt.NDArray[np.int32]]:
+        """The items that hold a word, ascending, and the sum of the weights of those that each holds."""
+        sums = np.zeros(self._items, dtype=np.int32)
+        for held, weight in zip(holders, weights, strict=True):
+            for first, items in held.parts:
+                sums[first:][items] += weight
+        if sum(map(len, holders)) > self._items // _DENSE:
+            matching = np.flatnonzero(sums)
+        else:
+            matching = np.unique(np.concatenate([_NOTHING, *(held.items() for held in holders)]))
+        return matching, sums[matching]
+
+
+def _fitting(counts: Sequence[int]) -> int:
+    """How many of the first words may be read so that `MAX_READ` is kept."""
+    return int(np.searchsorted(np.cumsum(counts), MAX_READ, side="right"))
 
 
 class _Postings:
@@ -117,17 +173,17 @@ class _Postings:
     def __init__(self, columns: Columns, first: int) -> None:
         """Use the columns of `word_columns`; `first` is the index of their first item."""
         self.items = int(columns["postings_of"][0])
-        self._first = first
+        self.first = first
         self._lookup = Lookup(columns, "words")
         self._starts = columns["postings_starts"]
         self._holders = columns["postings_items"]
 
-    def holders(self, word: str) -> Ints:
-        """Ascending indices of the items that hold a word."""
+    def holders(self, word: str) -> Postings:
+        """Ascending indices of the items that hold a word, counted from the first item."""
         number = self._lookup.row(word)
         if number < 0:
-            return np.empty(0, dtype=np.int64)
-        return self._holders[self._starts[number] : self._starts[number + 1]].astype(np.int64) + self._first
+            return self._holders[:0]
+        return self._holders[self._starts[number] : self._starts[number + 1]]
 
 
 def word_columns(texts: Iterable[str]) -> Columns:

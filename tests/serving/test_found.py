@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ranking_world import HOME, bought, ids, rank
 
+from server.registry import Registry
 from server.serving.engine import Engine
+from server.serving.policy import Policy, SurfacePolicy
 from server.serving.query import ReasonKind, Surface
 
 SEARCH = replace(HOME, surface=Surface.SEARCH, k=60)
@@ -82,3 +85,16 @@ def test_a_very_large_tier_is_ranked_by_its_most_popular_items(
     tea = engine.snapshot.words.match("tea").items
     popular = tea[np.argsort(-engine.snapshot.index.vectors[tea, -1])[:5]]
     assert set(listed.tolist()) == set(popular.tolist())
+
+
+def test_of_a_tier_as_many_are_candidates_as_the_knobs_choose_from(
+    run_folder: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many items hold the words; those that hold more are all there, and first."""
+    monkeypatch.setattr("server.serving.engine.POOL", 12)
+    policy = Policy(surfaces={Surface.SEARCH: SurfacePolicy(diversity=0.2)})
+    engine = Engine.load(registry, run_folder / "catalogue.parquet", policy=policy)
+    ranking = rank(engine, replace(SEARCH, words="dark coffee tea", k=3))
+    assert ranking.candidates == 12 + 8
+    ranking = rank(engine, replace(SEARCH, words="tea", k=3))
+    assert ranking.candidates == 12

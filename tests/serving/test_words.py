@@ -65,6 +65,35 @@ def test_a_long_query_is_cut_to_its_first_words(index: WordIndex) -> None:
     assert len(index.match(query).words) == MAX_QUERY_WORDS
 
 
+def test_the_most_common_words_are_left_out_where_all_would_be_too_much_to_read(
+    index: WordIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rarest first, and the rarest always; an item holding more of what was looked up has the larger share."""
+    for most, words in (
+        (6, ("tea", "dark", "coffee")),
+        (5, ("dark", "coffee")),
+        (1, ("dark",)),
+        (0, ("dark",)),
+    ):
+        monkeypatch.setattr("server.serving.words.MAX_READ", most)
+        matches = index.match("tea dark coffee")
+        assert matches.words == words
+        assert matches.coverage.max() == pytest.approx(1.0 if "tea" not in words else matches.coverage[0])
+    monkeypatch.setattr("server.serving.words.MAX_READ", 0)
+    assert index.match("tea").items.tolist() == [1, 2, 4]
+
+
+def test_equal_weights_make_equal_shares_in_whatever_order_they_are_added() -> None:
+    """Three words of an item and three of another that are as rare, asked for in another order."""
+    differing = 0
+    for common in range(3, 40):
+        counts = {"a": 1, "b": 2, "c": common, "d": 2, "e": common, "f": 1}
+        texts = ["a b c", "d e f", *(word for word, count in counts.items() for _ in range(count))]
+        shares = WordIndex.over(texts).match("a b c d e f").shares
+        differing += int(shares[0] != shares[1])
+    assert differing == 0
+
+
 @given(
     st.lists(st.text(alphabet="ab 茶绿_-é", max_size=8), max_size=6),
     st.text(alphabet="ab 茶绿_-é", max_size=6),
