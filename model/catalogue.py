@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -38,6 +40,12 @@ class PublicItems:
     def merchant_codes(self) -> NDArray[np.int64]:
         """Return for each item the number of its merchant, (items,)."""
         return np.asarray(np.unique(np.array(self.merchant_ids), return_inverse=True)[1], dtype=np.int64)
+
+
+def digest_of_ids(item_ids: Sequence[str]) -> str:
+    """Return the SHA-256 of item ids in index order: what a model version says of the items it was trained on."""
+    encoded = (str(item_id).encode() for item_id in item_ids)
+    return hashlib.sha256(b"".join(len(name).to_bytes(4, "big") + name for name in encoded)).hexdigest()
 
 
 def item_columns(table: pl.DataFrame) -> ItemColumns:

@@ -28,5 +28,6 @@ def main(grid: Grid, context: Context) -> None:
     federation = Federation(grid, config, catalogue, plan, account)
     federation.run()
     learner = federation.learner
-    version = Registry(config.registry).add(learner.weights, model_card(config, plan, learner))
+    card = model_card(config, plan, learner, catalogue)
+    version = Registry(config.registry).add(learner.weights, card)
     context.state[MODEL] = ConfigRecord({"version": version.version})

@@ -5,16 +5,20 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from model.catalogue import PublicItems, digest_of_ids
 from model.schema import FUSION, complement_of
 from privacy.plan import Plan, Trust
 from server.coordination.config import FederationConfig
 from server.coordination.learner import Learner
 
 
-def model_card(config: FederationConfig, plan: Plan, learner: Learner) -> dict[str, Any]:
+def model_card(
+    config: FederationConfig, plan: Plan, learner: Learner, catalogue: PublicItems
+) -> dict[str, Any]:
     """Return what the registry keeps beside the weights; everything in it is public or released."""
     return {
         "schema": {"items": learner.schema.items, "dim": learner.schema.dim},
+        "item_ids": digest_of_ids(catalogue.item_ids),
         "user_tower": str(config.user_tower),
         "loss": str(config.loss),
         "encoder": {"name": str(learner.encoder.name), "version": learner.encoder.version},

@@ -128,9 +128,12 @@ class ChangeLog:
         self._folder = folder
 
     @classmethod
-    def of(cls, catalogue: Path) -> ChangeLog:
-        """The log beside a catalogue file; raises `CatalogueError` where that cannot be read."""
-        return cls(catalogue.parent / FOLDER / hash_of(catalogue)[:16])
+    def of(cls, catalogue: Path, digest: str = "") -> ChangeLog:
+        """The log beside a catalogue file, of this hash where that is known already.
+
+        Raises `CatalogueError` where the file cannot be read.
+        """
+        return cls(catalogue.parent / FOLDER / (digest or hash_of(catalogue))[:16])
 
     def last(self) -> int:
         """The number of the newest entry, 0 before the first; cheap."""

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from model.catalogue import item_columns
+from model.catalogue import digest_of_ids, item_columns
 from model.encoders import Encoder, EncoderName, encoder_named
 from model.errors import EncoderError, ModelError
 from model.fusion import fusion_weights
@@ -31,6 +31,7 @@ Floats = npt.NDArray[np.float32]
 
 SAMPLE = 2_000
 """Rows of the catalogue kept for the items that come later: features weigh words by their rarity among items."""
+_NEXT = "serve a version with the catalogue of its own run"
 _LOW_PRIOR = 0.1
 """Quantile of the released counts that an item without any gets."""
 
@@ -109,7 +110,10 @@ def encoder_of(version: str, card: Mapping[str, Any]) -> Encoder:
 
 
 def check_fit(model: ModelVersion, catalogue: Catalogue, features: int) -> None:
-    """Raise `CatalogueError` unless the parameters are those of a model over this catalogue."""
+    """Raise `CatalogueError` unless the parameters are those of a model over this catalogue, item by item.
+
+    Versions made before cards had `item_ids` are known by their shapes alone.
+    """
     table = model.weights.get("item_id")
     dim = table.shape[-1] if table is not None and table.ndim == 2 else 0
     schema = Schema(
@@ -122,9 +126,14 @@ def check_fit(model: ModelVersion, catalogue: Catalogue, features: int) -> None:
         check(model.weights, schema)
     except ModelError as error:
         raise CatalogueError(
-            f"model version {model.version} does not fit the catalogue of {schema.items} items: {error}; "
-            "serve a version with the catalogue of its own run"
+            f"model version {model.version} does not fit the catalogue of {schema.items} items: {error}; {_NEXT}"
         ) from error
+    ids = digest_of_ids(catalogue.table["item_id"].to_list())
+    if model.card.get("item_ids", ids) != ids:
+        raise CatalogueError(
+            f"model version {model.version} was trained on {schema.items} other items than those of the catalogue, "
+            f"or on the same in another order, so that it would rank them by what it learned of others; {_NEXT}"
+        )
 
 
 def _complement(weights: Weights) -> Floats:

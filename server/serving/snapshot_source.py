@@ -13,7 +13,7 @@ import polars as pl
 
 from server.errors import CatalogueError, NothingPromoted
 from server.registry import Registry
-from server.serving.catalogue import read_catalogue
+from server.serving.catalogue import Catalogue, read_catalogue
 from server.serving.catalogue_changes import ChangeLog, folded, hash_of
 from server.serving.prepared import Prepared, prepared
 from server.serving.prepared_snapshot import OpenBase, make_added, make_base, open_added, open_base
@@ -96,23 +96,25 @@ class SnapshotSource:
     def snapshot(self, state: State) -> Snapshot:
         """Open the snapshot of a state, and prepare it first where nobody has; that takes seconds to minutes.
 
-        Raises `RegistryError` or `CatalogueError`.
+        Raises `RegistryError` or `CatalogueError`; also where the catalogue is no more the one of `state`.
         """
         catalogue = self._catalogue_now()
+        if catalogue.seen != state.catalogue:
+            raise self._replaced()
         since = catalogue.log.base(state.changes, catalogue.items)
         digest = catalogue.log.digest(0, since)
         facts = [FORMAT, state.version, catalogue.digest, self._merchant_id, digest]
         key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
         if self._base is None or self._base.key != key:
-            self._base = self._opened(key, state.version, catalogue.log, since)
+            self._base = self._opened(key, state.version, catalogue, since)
         snapshot = self._changed(self._base, catalogue.log, since, state.changes)
         return replace(snapshot, promotions=read_promotions(self._run / PROMOTIONS_FILE, snapshot.items.find))
 
-    def _opened(self, key: str, version: str, log: ChangeLog, since: int) -> _Base:
+    def _opened(self, key: str, version: str, catalogue: _Catalogue, since: int) -> _Base:
         def make(folder: Path) -> Mapping[str, Any]:
             model = self._registry.get(version)
-            changes = folded(log.read(0, since))
-            return make_base(folder, model, read_catalogue(self._catalogue), changes, self._merchant_id)
+            changes = folded(catalogue.log.read(0, since))
+            return make_base(folder, model, self._items(catalogue.digest), changes, self._merchant_id)
 
         held = prepared(self._run / FOLDER, key, make)
         return _Base(key=key, held=held, open=open_base(held.folder, held.about))
@@ -129,15 +131,28 @@ class SnapshotSource:
         held = prepared(self._run / FOLDER, key, make)
         return open_added(held.folder, base.open)
 
+    def _items(self, digest: str) -> Catalogue:
+        """The items of the catalogue file, which has to be the one of this hash still after it was read."""
+        items = read_catalogue(self._catalogue)
+        if hash_of(self._catalogue) != digest:
+            raise self._replaced()
+        return items
+
+    def _replaced(self) -> CatalogueError:
+        return CatalogueError(
+            f"{self._catalogue} was replaced while it was read; an endpoint that runs takes the new one at its next "
+            "look, else start again"
+        )
+
     def _catalogue_now(self) -> _Catalogue:
-        """What the catalogue file holds; it is read again only when it has changed."""
-        seen = _seen(self._catalogue)
-        if self._read is None or self._read.seen != seen:
+        """What the catalogue file holds; it is read again until it has not changed meanwhile."""
+        while self._read is None or self._read.seen != _seen(self._catalogue):
+            seen, digest = _seen(self._catalogue), hash_of(self._catalogue)
             self._read = _Catalogue(
                 seen=seen,
-                digest=hash_of(self._catalogue),
+                digest=digest,
                 items=_rows(self._catalogue),
-                log=ChangeLog.of(self._catalogue),
+                log=ChangeLog.of(self._catalogue, digest),
             )
         return self._read
 

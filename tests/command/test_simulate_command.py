@@ -15,7 +15,7 @@ import pytest
 
 from evaluation.report_contract import UNPROTECTED, validate
 from fedrank.exits import BUDGET, DATA, FEDERATION, USAGE
-from model.catalogue import read_public_items
+from model.catalogue import digest_of_ids, read_public_items
 from privacy.accountant import epsilon_of
 from privacy.anonymity import K
 from privacy.ledger_place import ledger_at
@@ -94,7 +94,9 @@ def test_the_run_folder_holds_the_promoted_model_of_the_report(run: tuple[Path, 
     assert promoted is not None
     version = registry.get(promoted)
     assert version.content_hash == report["model_hash"]
-    assert len(read_public_items(out / "catalogue.parquet")) == version.card["schema"]["items"] == 20
+    items = read_public_items(out / "catalogue.parquet")
+    assert len(items) == version.card["schema"]["items"] == 20
+    assert version.card["item_ids"] == digest_of_ids(items.item_ids)
     for name in ("report.html", "store/events.db", "keys", "ledger.db"):
         assert (out / name).exists()
     assert "<table" in (out / "report.html").read_text()

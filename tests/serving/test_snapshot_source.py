@@ -11,13 +11,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from model.catalogue import item_columns
+from model.catalogue import digest_of_ids, item_columns
 from model.content import item_features
 from model.schema import Weights
 from server.errors import CatalogueError, NothingPromoted
 from server.registry import Registry
-from server.serving import catalogue_changes, prepared_snapshot
-from server.serving.catalogue import read_catalogue
+from server.serving import catalogue_changes, prepared_snapshot, snapshot_source
+from server.serving.catalogue import Catalogue, read_catalogue
 from server.serving.catalogue_changes import Change, ChangeLog
 from server.serving.snapshot import Snapshot, build_snapshot
 from server.serving.snapshot_source import FOLDER, SnapshotSource
@@ -182,6 +182,55 @@ def test_a_new_catalogue_begins_without_the_changes_of_the_old_one(
     assert "item-01" not in listed(now(source))
     catalogue.with_columns(brand=pl.lit("other")).write_parquet(run_folder / "catalogue.parquet")
     assert "item-01" in listed(now(source))
+
+
+def test_a_catalogue_that_is_replaced_while_it_is_read_poisons_nothing(
+    run_folder: Path, catalogue: pl.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither contents under the key of the others is prepared: whichever is there then is the one that is served."""
+    path = run_folder / "catalogue.parquet"
+    before = path.read_bytes()
+
+    def replaced(path: Path) -> Catalogue:
+        catalogue.with_columns(title=pl.lit("other")).write_parquet(path)
+        return read_catalogue(path)
+
+    source = source_of(run_folder)
+    with monkeypatch.context() as patched:
+        patched.setattr(snapshot_source, "read_catalogue", replaced)
+        with pytest.raises(CatalogueError, match="was replaced while it was read"):
+            now(source)
+    assert len(found(now(source), "other")) == 60
+    path.write_bytes(before)
+    assert found(now(source_of(run_folder)), "other") == []
+
+
+def test_a_state_of_an_older_catalogue_is_not_mixed_with_the_new_one(
+    run_folder: Path, catalogue: pl.DataFrame
+) -> None:
+    """The changes it counts are those of another log."""
+    source = source_of(run_folder)
+    ChangeLog.of(run_folder / "catalogue.parquet").append(Change(removed=["item-01"]))
+    state = source.state()
+    catalogue.with_columns(brand=pl.lit("other")).write_parquet(run_folder / "catalogue.parquet")
+    with pytest.raises(CatalogueError, match="was replaced while it was read"):
+        source.snapshot(state)
+    assert "item-01" in listed(now(source))
+
+
+@pytest.mark.parametrize("others", ["renamed", "reversed"])
+def test_a_version_is_not_served_with_other_items_of_the_same_number(
+    run_folder: Path, catalogue: pl.DataFrame, weights: Weights, others: str
+) -> None:
+    """Its card knows the ids it was trained on, in their order."""
+    ids = catalogue["item_id"]
+    card = {"item_ids": digest_of_ids(ids.to_list())}
+    version = Registry(run_folder / "registry").add(weights, card).version
+    assert len(now(source_of(run_folder, version=version)).items) == 60
+    changed = ids.replace("item-03", "item-3") if others == "renamed" else ids.reverse()
+    catalogue.with_columns(item_id=changed).write_parquet(run_folder / "catalogue.parquet")
+    with pytest.raises(CatalogueError, match=r"trained on 60 other items.*catalogue of its own run"):
+        now(source_of(run_folder, version=version))
 
 
 def test_an_added_item_is_found_by_id_vector_and_word(run_folder: Path, weights: Weights) -> None:
