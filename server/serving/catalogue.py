@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -23,32 +21,6 @@ class Catalogue:
 
     table: pl.DataFrame
 
-    @cached_property
-    def item_ids(self) -> list[str]:
-        """Item ids in index order."""
-        return self.table["item_id"].to_list()
-
-    @cached_property
-    def merchant_ids(self) -> list[str]:
-        """The merchant of each item."""
-        return self.table["merchant_id"].to_list()
-
-    @cached_property
-    def titles(self) -> list[str]:
-        """Titles; empty where an item has none."""
-        return self.table["title"].fill_null("").to_list()
-
-    @cached_property
-    def index(self) -> Mapping[str, int]:
-        """Item id -> item index."""
-        return {item_id: index for index, item_id in enumerate(self.item_ids)}
-
-    @cached_property
-    def flags(self) -> Mapping[str, npt.NDArray[np.bool_]]:
-        """(items,) masks of `new_arrival` and `promotion`, as far as the catalogue has such columns."""
-        present = [name for name in _FLAGS[:2] if name in self.table.columns]
-        return {name: self.table[name].fill_null(False).to_numpy().astype(np.bool_) for name in present}
-
     def rows_of(self, merchant_id: str) -> npt.NDArray[np.int64]:
         """Indices of one merchant's items; raises `CatalogueError` where it has none."""
         rows = np.flatnonzero((self.table["merchant_id"] == merchant_id).to_numpy())
@@ -58,10 +30,6 @@ class Catalogue:
                 "see its column merchant_id"
             )
         return rows
-
-    def take(self, rows: npt.NDArray[np.int64]) -> Catalogue:
-        """The catalogue of the given rows, in their order."""
-        return Catalogue(table=self.table[rows])
 
 
 def texts_of(table: pl.DataFrame) -> list[str]:

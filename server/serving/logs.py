@@ -50,6 +50,8 @@ ALLOWED: Mapping[str, Callable[[Any], bool]] = {
     "merchant": _word,
     "role": _word,
     "what": _word,
+    "folder": _word,
+    "file": _word,
     "seconds": _number,
     "items": _number,
     "batch": _number,

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from server.errors import CatalogueError
+from server.serving.logs import fields
 
 KEPT = 6
 """Folders that stay: those used last, beside their bases and whatever a process has open."""
@@ -29,6 +30,7 @@ _MANIFEST = "manifest.json"
 _LOCK = ".lock"
 _INCOMING = ".incoming-"
 
+_AGAIN = "a prepared folder is not as it was made; it is made again when it is needed"
 _log = logging.getLogger(__name__)
 
 Make = Callable[[Path], Mapping[str, Any]]
@@ -111,19 +113,14 @@ def _about(folder: Path) -> dict[str, Any] | None:
         about: dict[str, Any] = manifest["about"]
     except FileNotFoundError:
         if folder.exists():
-            _log.warning("the prepared folder %s is not whole; it is made again", folder.name)
+            _log.warning(_AGAIN, extra=fields(what="incomplete", folder=folder.name))
         return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        _log.warning(
-            "the prepared folder %s is damaged (%s); it is made again", folder.name, type(error).__name__
-        )
+        _log.warning(_AGAIN, extra=fields(what="unreadable", folder=folder.name, error=type(error).__name__))
         return None
-    if changed:
-        _log.warning(
-            "the prepared folder %s is damaged (%s); it is made again", folder.name, ", ".join(changed)
-        )
-        return None
-    return about
+    for name in changed:
+        _log.warning(_AGAIN, extra=fields(what="changed", folder=folder.name, file=name))
+    return None if changed else about
 
 
 def _made(folder: Path, make: Make) -> Prepared:

@@ -16,7 +16,7 @@ from model.errors import EncoderError, ModelError
 from model.fusion import fusion_weights
 from model.onnx_tower import tower_graph
 from model.query_reader import reader_columns
-from model.schema import Schema, Weights, check, user_tower_of
+from model.schema import Schema, check, complement_of, user_tower_of
 from model.two_tower import encode_items
 from server.errors import CatalogueError
 from server.registry import ModelVersion
@@ -51,7 +51,7 @@ def base_columns(
     features = encoder.encode(texts)
     vectors = encode_items(model.weights, features)
     trained = np.concatenate(
-        [vectors, _complement(model.weights), model.weights["item_bias"][:, None]], axis=1
+        [vectors, complement_of(model.weights), model.weights["item_bias"][:, None]], axis=1
     )
     content = model.weights["content"]
     evenly = np.unique(np.linspace(0, catalogue.table.height - 1, SAMPLE).astype(np.int64))
@@ -134,10 +134,6 @@ def check_fit(model: ModelVersion, catalogue: Catalogue, features: int) -> None:
             f"model version {model.version} was trained on {schema.items} other items than those of the catalogue, "
             f"or on the same in another order, so that it would rank them by what it learned of others; {_NEXT}"
         )
-
-
-def _complement(weights: Weights) -> Floats:
-    return weights.get("complement", np.zeros((len(weights["item_bias"]), 0), dtype=np.float32))
 
 
 def _added_rows(

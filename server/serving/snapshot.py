@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from model.features import Context, Moments, moments
 from model.query_reader import QueryReader
 from model.segments import Segments
 from server.registry import ModelVersion
@@ -23,7 +22,6 @@ from server.serving.items import ItemTable
 from server.serving.items_strings import Columns
 from server.serving.prepared_columns import base_columns
 from server.serving.promotions import Promotions, no_promotions
-from server.serving.query import Surface
 from server.serving.segments import segments_of
 from server.serving.tower import UserTower
 from server.serving.words import WordIndex
@@ -56,10 +54,6 @@ class Snapshot:
     segments: Segments
     """`centres` are the tastes of shoppers with one event in the middle of a segment."""
     promotions: Promotions = field(default_factory=no_promotions)
-
-    def moment(self, surface: Surface, timestamp: int) -> Moments:
-        """The context of one ranking, as the user tower reads it; `timestamp` in Unix seconds."""
-        return moments([Context(surface=surface.value, timestamp=timestamp if self.has_clock else None)])
 
 
 def build_snapshot(model: ModelVersion, catalogue: Catalogue, merchant_id: str | None = None) -> Snapshot:

@@ -19,6 +19,7 @@ from server.registry import Registry
 from server.serving import catalogue_changes, prepared_snapshot, snapshot_source
 from server.serving.catalogue import Catalogue, read_catalogue
 from server.serving.catalogue_changes import Change, ChangeLog
+from server.serving.logs import AllowListFormatter, LogFormat
 from server.serving.snapshot import Snapshot, build_snapshot
 from server.serving.snapshot_source import FOLDER, SnapshotSource
 
@@ -29,6 +30,10 @@ SECOND = {
     "category": "Grocery > shelf 1",
     "merchant_id": "merchant-0",
 }
+
+
+WORDS = {"flip": "changed", "cut": "changed", "remove": "incomplete", "manifest": "unreadable"}
+"""What the log calls each kind of damage."""
 
 
 def source_of(run: Path, **chosen: str) -> SnapshotSource:
@@ -95,11 +100,11 @@ def test_what_a_process_writes_to_its_pages_reaches_no_file(run_folder: Path) ->
     np.testing.assert_array_equal(now(source_of(run_folder)).index.vectors, before)
 
 
-@pytest.mark.parametrize("harm", ["flip", "cut", "remove", "manifest"])
+@pytest.mark.parametrize("harm", WORDS)
 def test_a_damaged_folder_is_refused_and_made_again(
     run_folder: Path, harm: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A flipped byte, a cut or missing file, a manifest that is no JSON: the log says so, and answers are right."""
+    """A flipped byte, a cut or missing file, a bad manifest: the operator reads which, and answers are right."""
     now(source_of(run_folder))
     file = next((run_folder / FOLDER).glob("*/vectors.npy"))
     if harm == "flip":
@@ -114,7 +119,10 @@ def test_a_damaged_folder_is_refused_and_made_again(
         (file.parent / "manifest.json").write_text("{")
     with caplog.at_level(logging.WARNING):
         snapshot = now(source_of(run_folder))
-    assert "made again" in caplog.text
+    told = [AllowListFormatter(LogFormat.TEXT).format(record) for record in caplog.records]
+    assert "%" not in "".join(told)
+    assert f"is made again when it is needed what={WORDS[harm]}" in told[0]
+    assert f"folder={file.parent.name}" in told[0]
     np.testing.assert_array_equal(snapshot.index.vectors, in_memory(run_folder).index.vectors)
 
 
