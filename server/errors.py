@@ -6,6 +6,7 @@ embedding, a key or a shopper.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -54,12 +55,44 @@ class Violation:
 
 
 class InvalidRequest(ServerError):
-    """A request breaks the protocol; `violations` name every field at fault."""
+    """A request breaks the protocol; `violations` name the fields at fault, and there are `more` of them."""
 
-    def __init__(self, *violations: Violation) -> None:
+    def __init__(self, *violations: Violation, more: int = 0) -> None:
         """Keep the violations; the message joins them."""
-        super().__init__("; ".join(f"{violation.field}: {violation.problem}" for violation in violations))
-        self.violations = violations
+        words = "; ".join(f"{violation.field}: {violation.problem}" for violation in violations)
+        super().__init__(f"{words}; and {more} more" if more else words)
+        self.violations, self.more = violations, more
+
+
+MAX_VIOLATIONS = 10
+"""Violations told to a caller; details travel in a header of at most 8 KiB."""
+
+
+class Violations:
+    """What is wrong with one request: the first `MAX_VIOLATIONS` in words, the others counted."""
+
+    def __init__(self) -> None:
+        """Nothing is wrong yet."""
+        self._told: list[Violation] = []
+        self._more = 0
+
+    def note(self, field: str, problem: str) -> None:
+        """One field is wrong."""
+        if len(self._told) < MAX_VIOLATIONS:
+            self._told.append(Violation(field=field, problem=problem))
+        else:
+            self._more += 1
+
+    def first_of(self, places: Sequence[int]) -> Sequence[int]:
+        """Of many places at fault those that there is room to note; the others are counted."""
+        room = MAX_VIOLATIONS - len(self._told)
+        self._more += max(len(places) - room, 0)
+        return places[:room]
+
+    def refuse_any(self) -> None:
+        """Raise `InvalidRequest` where anything is wrong."""
+        if self._told:
+            raise InvalidRequest(*self._told, more=self._more)
 
 
 class UnknownItem(ServerError):

@@ -28,8 +28,6 @@ from server.serving.logs import fault, fields
 from server.serving.observation import note_refusal
 
 DOMAIN = "fedrank"
-MAX_VIOLATIONS = 10
-"""Violations told to a caller; details travel in a header of at most 8 KiB."""
 RETRY_SECONDS = 1.0
 FULL_RETRY_SECONDS = 60.0
 """When to try again where a person has to make room first."""
@@ -71,7 +69,7 @@ def _details(error: ServerError) -> list[message.Message]:
     """What a program can act on."""
     match error:
         case InvalidRequest():
-            return [_bad_request(error.violations[:MAX_VIOLATIONS])]
+            return [_bad_request(error.violations)]
         case QuotaExceeded():
             return [_quota_failure(error.subject, str(error)), _retry(error.retry_seconds)]
         case StoreFull():
@@ -115,15 +113,7 @@ def _sentence(error: ServerError) -> str:
             return STORE_FULL
         case FeedbackUnavailable():
             return STORE_UNAVAILABLE
-        case InvalidRequest():
-            return _violations(error)
     return str(error)
-
-
-def _violations(error: InvalidRequest) -> str:
-    more = len(error.violations) - MAX_VIOLATIONS
-    words = "; ".join(f"{one.field}: {one.problem}" for one in error.violations[:MAX_VIOLATIONS])
-    return f"{words}; and {more} more" if more > 0 else words
 
 
 def _quota_failure(subject: str, problem: str) -> error_details_pb2.QuotaFailure:

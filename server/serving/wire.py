@@ -5,13 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from proto.fedrank.ranking.v1 import ranking_pb2 as pb
-from server.errors import InvalidRequest, Violation
+from server.errors import Violations
+from server.serving.kernels_wire import plain_history
 from server.serving.query import NO_TIME, NOTHING, Events, RankQuery, Surface, UserVector
 
 MAX_K = 200
 MAX_QUERY_CHARACTERS = 500
 MAX_ID_CHARACTERS = 256
 MAX_REQUEST_ID_CHARACTERS = 128
+MAX_EVENTS = 10_000
+"""Of history and session together; of more than some thousand nearly all repeat an item and kind."""
 MAX_HIDDEN = 1000
 MAX_NAMES = 50
 """Categories or merchants that a question may name."""
@@ -34,7 +37,7 @@ def read_query(request: pb.RankRequest, now: int) -> RankQuery:
 
     `now` in Unix seconds stands in for an absent timestamp. Raises `InvalidRequest` naming every bad field.
     """
-    bad: list[Violation] = []
+    bad = Violations()
     timestamp = now
     if request.context.HasField("timestamp"):
         timestamp = request.context.timestamp.seconds
@@ -45,12 +48,12 @@ def read_query(request: pb.RankRequest, now: int) -> RankQuery:
     profile = request.WhichOneof("profile")
     if profile == "shopper":
         check_length(bad, "shopper", request.shopper, 1, MAX_ID_CHARACTERS)
-    history = _events(bad, "history", request.history) if profile == "history" else None
-    session = _events(bad, "session", request.session) if request.HasField("session") else NOTHING
+    told = _bounded(bad, request)
+    history = _events(bad, "history", request.history) if profile == "history" and told else None
+    session = _events(bad, "session", request.session) if request.HasField("session") and told else NOTHING
     _check_names(bad, request)
     embedding = _embedding(bad, request.user_embedding) if profile == "user_embedding" else None
-    if bad:
-        raise InvalidRequest(*bad)
+    bad.refuse_any()
     return RankQuery(
         surface=surface,
         k=request.k,
@@ -70,20 +73,20 @@ def read_query(request: pb.RankRequest, now: int) -> RankQuery:
     )
 
 
-def check_range(bad: list[Violation], field: str, value: float, low: float, high: float, unit: str) -> None:
+def check_range(bad: Violations, field: str, value: float, low: float, high: float, unit: str) -> None:
     """Note a violation unless `low <= value <= high`; NaN is out of any range."""
     if not low <= value <= high:
-        bad.append(Violation(field=field, problem=f"is {value}; send {low} to {high} {unit}"))
+        bad.note(field, f"is {value}; send {low} to {high} {unit}")
 
 
-def check_length(bad: list[Violation], field: str, value: str, low: int, high: int) -> None:
+def check_length(bad: Violations, field: str, value: str, low: int, high: int) -> None:
     """Note a violation unless the text has `low` to `high` characters; the text itself is not repeated."""
     if not low <= len(value) <= high:
         problem = f"has {len(value)} characters; send {low} to {high}"
-        bad.append(Violation(field=field, problem=problem))
+        bad.note(field, problem)
 
 
-def _surface(bad: list[Violation], request: pb.RankRequest) -> Surface:
+def _surface(bad: Violations, request: pb.RankRequest) -> Surface:
     surface = read_surface(bad, "surface", request.surface)
     if surface is Surface.SEARCH:
         check_length(bad, "query", request.query.strip(), 1, MAX_QUERY_CHARACTERS)
@@ -92,58 +95,78 @@ def _surface(bad: list[Violation], request: pb.RankRequest) -> Surface:
     return surface
 
 
-def read_surface(bad: list[Violation], field: str, number: int) -> Surface:
+def read_surface(bad: Violations, field: str, number: int) -> Surface:
     """The surface of a wire number; notes a violation for any other number (and answers home)."""
     if number not in SURFACES:
         names = ", ".join(pb.Surface.Name(known) for known in SURFACES)
-        bad.append(Violation(field=field, problem=f"is {number}; send one of {names}"))
+        bad.note(field, f"is {number}; send one of {names}")
     return SURFACES.get(number, Surface.HOME)
 
 
-def _events(bad: list[Violation], field: str, told: pb.History) -> Events:
-    """The events as columns. They are many and seldom wrong, so places are only looked for where one is."""
+def _bounded(bad: Violations, request: pb.RankRequest) -> bool:
+    """Whether the events are few enough to be looked at; notes a violation where they are not."""
+    counts = {"history": len(request.history.events), "session": len(request.session.events)}
+    total = sum(counts.values())
+    if total > MAX_EVENTS:
+        problem = f"brings the events of history and session to {total}; send at most the newest {MAX_EVENTS}"
+        bad.note(f"{max(counts, key=lambda field: counts[field])}.events", problem)
+    return total <= MAX_EVENTS
+
+
+def _events(bad: Violations, field: str, told: pb.History) -> Events:
+    """The events as columns: out of protobuf's bytes in one go, or one by one where something is unusual."""
+    columns = np.empty((4, len(told.events)), dtype=np.int64)
+    content = told.SerializeToString()
+    if not plain_history(content, len(KINDS), MAX_TIMESTAMP, columns):
+        return _events_one_by_one(bad, field, told)
+    text = content.decode("latin-1")
+    starts, ends = columns[:2].tolist()
+    item_ids = [text[start:end] for start, end in zip(starts, ends, strict=True)]
+    return Events(item_ids=item_ids, kinds=columns[2], times=columns[3])
+
+
+def _events_one_by_one(bad: Violations, field: str, told: pb.History) -> Events:
+    """The same of any events. Few are wrong, so places are only looked for where one is."""
     events = list(told.events)  # iterating anew would make every event's object anew
     item_ids = [event.item_id for event in events]
     kinds = [event.kind - 1 for event in events]
     times = [event.time.seconds for event in events]
     if kinds and not (min(kinds) >= 0 and max(kinds) < len(KINDS)):
-        for place, event in enumerate(events):
-            read_kind(bad, f"{field}.events[{place}].kind", event.kind)
+        wrong = [place for place, kind in enumerate(kinds) if not 0 <= kind < len(KINDS)]
+        for place in bad.first_of(wrong):
+            read_kind(bad, f"{field}.events[{place}].kind", kinds[place] + 1)
     if times and not (min(times) >= 0 and max(times) <= MAX_TIMESTAMP):
-        _check_times(bad, field, told)
+        wrong = [place for place, time in enumerate(times) if not 0 <= time <= MAX_TIMESTAMP]
+        for place in bad.first_of(wrong):
+            name = f"{field}.events[{place}].time"
+            check_range(bad, name, times[place], 0, MAX_TIMESTAMP, "seconds since 1970")
     if 0 in times:  # an absent time reads as 0 as well
         times = [event.time.seconds if event.HasField("time") else NO_TIME for event in events]
     return Events(item_ids=item_ids, kinds=kinds, times=times)
 
 
-def _check_times(bad: list[Violation], field: str, told: pb.History) -> None:
-    for place, event in enumerate(told.events):
-        name = f"{field}.events[{place}].time"
-        check_range(bad, name, event.time.seconds, 0, MAX_TIMESTAMP, "seconds since 1970")
-
-
-def _check_names(bad: list[Violation], request: pb.RankRequest) -> None:
+def _check_names(bad: Violations, request: pb.RankRequest) -> None:
     bounds = {"hidden_item_ids": MAX_HIDDEN, "categories": MAX_NAMES, "merchant_ids": MAX_NAMES}
     for field, most in bounds.items():
         if len(getattr(request, field)) > most:
             problem = f"has {len(getattr(request, field))} entries; send at most {most}"
-            bad.append(Violation(field=field, problem=problem))
+            bad.note(field, problem)
 
 
-def read_kind(bad: list[Violation], field: str, number: int) -> str:
+def read_kind(bad: Violations, field: str, number: int) -> str:
     """The kind of event of a wire number; notes a violation for any other number."""
     if number not in KINDS:
         names = ", ".join(pb.EventKind.Name(known) for known in KINDS)
-        bad.append(Violation(field=field, problem=f"is {number}; send one of {names}"))
+        bad.note(field, f"is {number}; send one of {names}")
     return KINDS.get(number, "")
 
 
-def _embedding(bad: list[Violation], embedding: pb.UserEmbedding) -> UserVector:
+def _embedding(bad: Violations, embedding: pb.UserEmbedding) -> UserVector:
     values = np.array(embedding.values, dtype=np.float32)
     if not (np.abs(values) <= MAX_EMBEDDING_VALUE).all():
         problem = f"holds NaN or a magnitude above {MAX_EMBEDDING_VALUE:g}; compute the embedding again"
-        bad.append(Violation(field="user_embedding.values", problem=problem))
+        bad.note("user_embedding.values", problem)
     if not embedding.model_version:
         problem = "is empty; send the model_version of the item vectors that the embedding was made with"
-        bad.append(Violation(field="user_embedding.model_version", problem=problem))
+        bad.note("user_embedding.model_version", problem)
     return UserVector(values=values, model_version=embedding.model_version)

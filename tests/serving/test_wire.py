@@ -86,6 +86,33 @@ def test_every_bad_event_is_named_by_its_place() -> None:
     assert found["session.events[2].time"] == f"is -1; send 0 to {MAX_TIMESTAMP} seconds since 1970"
 
 
+def test_too_many_events_are_refused_unread_and_one_fault_says_how_many(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """History and session count together; where they are too many, none is looked at, not even a bad one."""
+    monkeypatch.setattr("server.serving.wire._events", None)
+    flood = pb.History(events=[pb.HistoryEvent()] * 6_000)
+    few = pb.History(events=[pb.HistoryEvent()] * 4_001)
+    for fields, named in (
+        ({"history": flood, "session": few}, "history.events"),
+        ({"history": few, "session": flood}, "session.events"),
+    ):
+        found = violations(request(**fields))
+        assert list(found) == [named]
+        assert "10001" in found[named] and "at most the newest 10000" in found[named]
+
+
+@pytest.mark.parametrize("size", [9, 10, 11, 10_000])
+def test_of_many_faults_ten_are_told_and_the_others_counted(size: int) -> None:
+    """Whether they are of one kind or two; `k` comes first, so it is told."""
+    bad = pb.History(events=[pb.HistoryEvent(time={"seconds": -1})] * (size - size // 2))
+    with pytest.raises(InvalidRequest) as refusal:
+        read_query(request(k=0, history=bad, session={"events": bad.events[: size // 2]}), NOW)
+    told = refusal.value.violations
+    assert (len(told), told[0].field) == (10, "k")
+    assert refusal.value.more == 2 * size + 1 - 10
+
+
 @pytest.mark.parametrize(
     ("fields", "named"),
     [
