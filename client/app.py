@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from client import work
 from client.cohort import Cohort, Unit, cohort_at, home_of
 from client.errors import ClientError
+from client.public import check_public
 from privacy.errors import BudgetExceeded, LedgerConflict, QuotaExceeded
 from privacy.fixed_point import on_grid
 from privacy.ledger_records import Charge
 from privacy.plan import Trust
-from proto.federation import CONTRIBUTION, EVERYONE, PUBLIC, RECEIPT, TASK, Receipt, Task
+from proto.federation import CONTRIBUTION, EVERYONE, PUBLIC, RECEIPT, TASK, Receipt, Task, WireError
 
 Parts = dict[str, NDArray[np.float64]]
 Work = Callable[[Task, Cohort, Mapping[str, NDArray[np.generic]]], Parts]
@@ -75,16 +76,28 @@ def fusion(message: Message, context: Context) -> Message:
 
 
 def _answer(message: Message, context: Context, compute: Work) -> Message:
-    """Charge the shoppers first, then compute; a refused charge is an answer with the reason."""
+    """Check the question, charge the shoppers, then compute; a refusal is an answer with the reason.
+
+    What is refused depends on the question and on accounts, never on what a shopper did.
+    """
     task = Task.from_record(message.content.config_records[TASK])
     work.loss_of(task)  # before anything is charged
     work.basket_kinds_of(task)
+    public = _public(message)
     cohort = cohort_at(home_of(context.node_config, context.run_config))
     try:
+        check_public(task.stage, public, len(cohort.catalogue), cohort.units)
         charges = _reserve(task, cohort)
-    except (BudgetExceeded, QuotaExceeded, LedgerConflict, AlreadyAnswered, PriceRefused) as refusal:
+    except (
+        WireError,
+        BudgetExceeded,
+        QuotaExceeded,
+        LedgerConflict,
+        AlreadyAnswered,
+        PriceRefused,
+    ) as refusal:
         return _reply(message, task, cohort, {}, str(refusal))
-    parts = compute(task, cohort, _public(message))
+    parts = compute(task, cohort, public)
     for charge in charges:
         cohort.ledger.commit(charge.release_id, charge.holder)
     return _reply(message, task, cohort, parts)

@@ -77,7 +77,7 @@ def basket_share(baskets: Baskets, axes: NDArray[np.float32], clipping_norm: flo
 
 
 def _unit_moment(taken: sp.csr_matrix, sizes: Array, table: Array) -> Array:
-    """Return M / |M| of one shopper's baskets, or zeros where M is a rounding error."""
+    """Return M / |M| of one shopper's baskets, or zeros where M is a rounding error or |M| is not finite."""
     weights = 1.0 / sizes
     columns = np.unique(taken.indices)
     rows = table[columns]
@@ -86,6 +86,6 @@ def _unit_moment(taken: sp.csr_matrix, sizes: Array, table: Array) -> Array:
     moment = (together * weights[:, None]).T @ together
     alone = (rows * np.asarray(own.T @ weights)[:, None]).T @ rows
     length, whole = float(np.linalg.norm(moment - alone)), float(np.trace(moment) + np.trace(alone))
-    if not length > ROUNDING * whole:
+    if not ROUNDING * whole < length < np.inf:
         return np.zeros_like(moment)
     return np.asarray((moment - alone) / length)

@@ -70,10 +70,16 @@ def gram_share(histories: HeadHistories, clipping_norm: float) -> Array:
 
 
 def subspace_share(histories: HeadHistories, basis: NDArray[np.float32], clipping_norm: float) -> Array:
-    """Return sum over shoppers of the upper triangle of C z z^T / |z|^2 for z = basis^T y, (k (k + 1) / 2,)."""
+    """Return sum over shoppers of the upper triangle of C z z^T / |z|^2 for z = basis^T y, (k (k + 1) / 2,).
+
+    A shopper whose |z| is not finite adds nothing.
+    """
     columns = np.asarray(basis, dtype=np.float64)
     z = histories.scaled @ columns - np.outer(histories.along, histories.popular @ columns)
-    squares = _above_rounding(np.square(z).sum(axis=1), histories.squares) * (histories.squares > 0)
+    squares = np.square(z).sum(axis=1)
+    finite = np.isfinite(squares)
+    z, whole = z[finite], histories.squares[finite]
+    squares = _above_rounding(squares[finite], whole) * (whole > 0)
     return triangle_of((z * _scaled(squares, clipping_norm)[:, None]).T @ z)
 
 
@@ -104,11 +110,16 @@ def gradient_share(
 ) -> dict[str, NDArray[np.float32]]:
     """Return the sum over shoppers of the clipped gradient of each trained parameter.
 
-    Shoppers are taken in chunks, so that memory stays bounded whatever their number.
+    Shoppers are taken in chunks, so that memory stays bounded whatever their number. One whose gradient has a norm
+    that is not finite adds nothing.
     """
     total = zero_sum(trained, *vectors.shape)
     for start in range(0, len(examples), CHUNK):
-        gradient = cohort_gradient(weights, vectors, examples.part(start, start + CHUNK), log_q, loss)
+        chunk = examples.part(start, start + CHUNK)
+        gradient = cohort_gradient(weights, vectors, chunk, log_q, loss)
         norms = np.sqrt(gradient.squared_norms(trained))
-        gradient.add_to(total, clip_factors(norms, clipping_norm))
+        finite = np.isfinite(norms)
+        if not finite.all():
+            gradient = cohort_gradient(weights, vectors, chunk.select(np.flatnonzero(finite)), log_q, loss)
+        gradient.add_to(total, clip_factors(norms[finite], clipping_norm))
     return total

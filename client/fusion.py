@@ -56,13 +56,15 @@ def fusion_share(
     """Return the sum over shoppers of their clipped rows, (taught surfaces * NUMBERS,).
 
     A shopper's row holds, for each surface with a question in the history, the gradient and the curvature of one
-    example; the whole row is clipped to L2 norm C.
+    example; the whole row is clipped to L2 norm C. A row whose norm is not finite adds nothing.
     """
     total = np.zeros(len(TAUGHT_SURFACES) * NUMBERS)
     for first in range(0, len(histories), CHUNK):
         rows = np.arange(first, min(first + CHUNK, len(histories)))
         told = fusion_rows(model, histories.select(rows), keys[rows], draw)
-        total += clip_factors(np.linalg.norm(told, axis=1), clipping_norm) @ told
+        norms = np.linalg.norm(told, axis=1)
+        finite = np.isfinite(norms)
+        total += clip_factors(norms[finite], clipping_norm) @ told[finite]
     return total
 
 

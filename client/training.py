@@ -95,9 +95,24 @@ def _step(
     for start in starts:
         chunk = examples.select(np.arange(start, min(start + CHUNK, len(examples))))
         gradient = cohort_gradient(weights, weights[ITEM_VECTORS], chunk, log_q, loss)
-        for name, each in gradient.per_shopper(frozenset(parameters)).items():
+        for name, each in _finite(gradient.per_shopper(frozenset(parameters))).items():
             sample = torch.from_numpy(each).reshape(len(chunk), *parameters[name].shape)
             parameters[name].grad_sample = sample  # type: ignore[attr-defined]  # Opacus reads it here
         optimiser.signal_skip_step(do_skip=start != starts[-1])
         optimiser.step()
         optimiser.zero_grad()
+
+
+def _finite(samples: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+    """Return gradient samples with those of a shopper cleared who has any value that is not finite.
+
+    Opacus clips by multiplying: a NaN would pass, and infinity times zero is one.
+    """
+    kept = np.logical_and.reduce(
+        [np.isfinite(each).all(axis=tuple(range(1, each.ndim))) for each in samples.values()]
+    )
+    if kept.all():
+        return samples
+    return {
+        name: np.where(kept.reshape(-1, *[1] * (each.ndim - 1)), each, 0) for name, each in samples.items()
+    }

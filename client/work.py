@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
 from hashlib import blake2b
 
 import numpy as np
@@ -13,6 +12,7 @@ from client.baskets import Baskets, basket_share
 from client.cohort import Unit
 from client.contribution import HeadHistories, count_share, gradient_share, gram_share, subspace_share
 from client.fusion import Draw, FusionModel, fusion_share
+from client.public import HEAD, POPULARITY, Public, Q
 from model.features import KINDS, Histories
 from model.gradient import ITEM_VECTORS
 from model.head import Head
@@ -24,11 +24,11 @@ from privacy.plan import Trust
 from proto.federation import AXES, BASIS, DEVICES, FUSION_START, FUSION_UNITS, Task, WireError
 
 Array = NDArray[np.float64]
-Public = Mapping[str, NDArray[np.generic]]
 
 LOG_Q_FLOOR = 1e-12
-Q = "q"
-"""The public array of the chances with which negatives are drawn."""
+QUIETLY = np.errstate(over="ignore", invalid="ignore", divide="ignore")
+"""Arithmetic on arrays that overflow: what is not finite adds nothing, and no warning, nor an error where a process
+makes errors of warnings, tells which history it was."""
 PER_ITEM = frozenset({"item_bias", COMPLEMENT})
 """Public arrays of one row per item that are weights of the model."""
 
@@ -46,6 +46,7 @@ def gram(task: Task, unit: Unit, public: Public, catalogue_size: int) -> Array:
     return _noised_locally(task, unit, gram_share(histories, task.clipping_norm))
 
 
+@QUIETLY
 def subspace(task: Task, unit: Unit, public: Public, catalogue_size: int) -> Array:
     """Return the unit's Gram triangle inside the public basis, its own where it has one, (k (k + 1) / 2,)."""
     own, positions = _own_head(unit, public)
@@ -57,11 +58,12 @@ def subspace(task: Task, unit: Unit, public: Public, catalogue_size: int) -> Arr
 
 def _own_head(unit: Unit, public: Public) -> tuple[Head, NDArray[np.int64]]:
     """Return the head cut to the unit's own items, and their positions in it."""
-    head = Head(np.asarray(public["head"], np.int64), np.asarray(public["popularity"], np.float64))
+    head = Head(np.asarray(public[HEAD], np.int64), np.asarray(public[POPULARITY], np.float64))
     positions = np.flatnonzero(np.isin(head.items, unit.items))
     return head.at(positions), positions
 
 
+@QUIETLY
 def baskets(task: Task, unit: Unit, public: Public, catalogue_size: int) -> Array:
     """Return the moment of the unit's baskets of its own items in the public axes, (k (k + 1) / 2,)."""
     own = _own_items(unit.shoppers.histories, unit.items, catalogue_size)
@@ -70,6 +72,7 @@ def baskets(task: Task, unit: Unit, public: Public, catalogue_size: int) -> Arra
     return _noised_locally(task, unit, basket_share(found, axes, task.clipping_norm))
 
 
+@QUIETLY
 def gradient(task: Task, unit: Unit, public: Public, catalogue_size: int) -> dict[str, NDArray[np.float32]]:
     """Return the unit's clipped gradient sum by parameter; under local trust the noised one."""
     local = _LocalView(task, unit, public, catalogue_size)
@@ -81,6 +84,7 @@ def gradient(task: Task, unit: Unit, public: Public, catalogue_size: int) -> dic
     return local.train_with_opacus(mechanism)
 
 
+@QUIETLY
 def fusion(task: Task, unit: Unit, public: Public, catalogue_size: int) -> Array:
     """Return the unit's clipped sum of what its histories teach the surfaces (`client.fusion`)."""
     known = {name: value for name, value in public.items() if name not in (FUSION_START, FUSION_UNITS)}

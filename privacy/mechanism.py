@@ -22,7 +22,7 @@ Array = NDArray[np.float64]
 
 
 class ContributionError(PrivacyError, ValueError):
-    """A contribution cannot enter a sum: wrong shape, or not finite."""
+    """A sum cannot leave as it should: nobody would add the noise."""
 
 
 class NoiseSource(Protocol):
@@ -139,9 +139,7 @@ class UnprotectedSum:
 def clip_factors(norms: Array, clipping_norm: float) -> Array:
     """Return for each shopper the factor min(1, C / norm) that bounds a share of that L2 norm.
 
-    Raises:
-        ContributionError: a norm is not finite (the share would pass unclipped).
+    It is 0 where the norm is not finite: such a share is nothing, since an error would tell without noise that some
+    history led to it. Leave its row out of the sum, for 0 times infinity is no number.
     """
-    if not np.isfinite(norms).all():
-        raise ContributionError("a shopper's share has a norm that is not finite; leave the shopper out")
-    return np.minimum(1.0, clipping_norm / np.maximum(norms, 1e-12))
+    return np.where(np.isfinite(norms), np.minimum(1.0, clipping_norm / np.maximum(norms, 1e-12)), 0.0)

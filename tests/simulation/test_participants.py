@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 from federation_world import place, population, settings
-from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+from numpy.typing import NDArray
 from scipy import stats
 
 from client import work
@@ -19,8 +20,9 @@ from client.app import app as client_app
 from client.cohort import Home, cohort_at
 from client.shoppers import shoppers_from
 from client.store_reading import empty_columns
+from model.catalogue import read_public_items
 from privacy.ledger_place import ledger_at
-from proto.federation import CONTRIBUTION, RECEIPT, TASK, Receipt, Task
+from proto.federation import CONTRIBUTION, PUBLIC, RECEIPT, TASK, Receipt, Task
 from server.coordination.config import Participants
 from simulation.federated import run_config_of
 from simulation.grid import FIRST_NODE, InProcessGrid
@@ -47,11 +49,12 @@ def task_of(people: Any, folder: Path, **changes: Any) -> Task:
     return Task(**{**words, **changes})
 
 
-def asked(people: Any, folder: Path, task: Task) -> Message:
-    """What the participants of the only node answer."""
+def asked(people: Any, folder: Path, task: Task, **public: NDArray[np.generic]) -> Message:
+    """What the participants of the only node answer to a task and public arrays."""
     config = run_config_of(people, settings(), place(folder))
     grid = InProcessGrid(client_app, nodes=1, run_config=config)
-    content = RecordDict({TASK: ConfigRecord(dict(task.to_record()))})
+    arrays = ArrayRecord({name: Array(value) for name, value in public.items()})
+    content = RecordDict({TASK: ConfigRecord(dict(task.to_record())), PUBLIC: arrays})
     (answer,) = grid.send_and_receive([Message(content, FIRST_NODE, f"train.{task.stage}", group_id="1")])
     return answer
 
@@ -62,6 +65,26 @@ def test_a_loss_that_nobody_knows_is_refused_before_anything_is_charged(tmp_path
     answer = asked(people, tmp_path, task_of(people, tmp_path, trust="central", loss="hinge"))
     assert answer.has_error()
     assert people.spent_mu2(ledger_at(place(tmp_path).ledger)) == 0.0
+
+
+@pytest.mark.parametrize("kind", [Participants.BOTH, Participants.MERCHANTS])
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e25])
+def test_public_arrays_beyond_the_bound_are_refused_before_anything_is_charged(
+    tmp_path: Path, value: float, kind: Participants
+) -> None:
+    """The reason names the array; nobody has computed what it does to one history."""
+    people = population(tmp_path, kind)
+    size = len(read_public_items(people.folder / "catalogue.parquet"))
+    axes = np.ones((size, 3), np.float32)
+    task = task_of(people, tmp_path, stage="baskets", basket_kinds="purchase")
+    axes[0, 0] = value
+    answer = asked(people, tmp_path, task, axes=axes)
+    receipt = Receipt.from_record(answer.content.config_records[RECEIPT])
+    assert "'axes' has values that are not within" in receipt.refused and receipt.participants == 0
+    assert CONTRIBUTION not in answer.content
+    assert people.spent_mu2(ledger_at(place(tmp_path).ledger)) == 0.0
+    axes[0, 0] = 1.0
+    assert CONTRIBUTION in asked(people, tmp_path, task, axes=axes).content
 
 
 @pytest.mark.parametrize("trust", ["local", "central"])
