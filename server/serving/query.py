@@ -78,8 +78,8 @@ class Events:
     """
 
     item_ids: Sequence[str]
-    kinds: Sequence[int]
-    times: Sequence[int]
+    kinds: Sequence[int] | npt.NDArray[np.int64]
+    times: Sequence[int] | npt.NDArray[np.int64]
 
     @classmethod
     def of(cls, events: Sequence[PastEvent]) -> Events:
