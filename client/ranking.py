@@ -6,13 +6,13 @@ with RankingClient("127.0.0.1:8443") as client:
 
 from __future__ import annotations
 
-import ipaddress
+import math
 import random
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
 import grpc
@@ -20,12 +20,40 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from client.errors import ClientError
 from client.ranking_answers import Ranking
+from client.ranking_connection import ClientTls, is_loopback, open_channel, unreachable
+from client.ranking_errors import (
+    ClientClosed,
+    DeadlineExceeded,
+    EndpointBusy,
+    EndpointFailed,
+    EndpointUnreachable,
+    InvalidConnection,
+    InvalidEvent,
+    InvalidQuestion,
+    RankingError,
+    RequestRefused,
+)
 from client.ranking_words import Acknowledgement, Impression, Interaction, Question, event_messages
 from proto.fedrank.ranking.v1 import ranking_pb2_grpc
 
-_OPTIONS = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 1000)]
+__all__ = [
+    "ClientClosed",
+    "ClientTls",
+    "DeadlineExceeded",
+    "EndpointBusy",
+    "EndpointFailed",
+    "EndpointUnreachable",
+    "InvalidConnection",
+    "InvalidEvent",
+    "InvalidQuestion",
+    "RankingClient",
+    "RankingError",
+    "RequestRefused",
+    "Retries",
+    "is_loopback",
+]
+
 _TRY_AGAIN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 """No endpoint, or one that stopped with the call at its door: this client itself never cancels."""
 _REFUSALS = (
@@ -39,35 +67,6 @@ _REFUSALS = (
 
 
 _Detail = TypeVar("_Detail", bound=Message)
-
-
-class RankingError(ClientError):
-    """Base of what a call to the ranking endpoint can end with."""
-
-
-class EndpointUnreachable(RankingError):
-    """No endpoint answered at the address, after every attempt."""
-
-
-class DeadlineExceeded(RankingError):
-    """The endpoint did not answer within the time given."""
-
-
-class EndpointBusy(RankingError):
-    """Too many calls of this client are under way; nothing was sent."""
-
-
-class RequestRefused(RankingError):
-    """The endpoint refused the request; `violations` are (field, problem) where it named fields."""
-
-    def __init__(self, words: str, violations: Sequence[tuple[str, str]] = ()) -> None:
-        """Keep the endpoint's words and the fields at fault."""
-        super().__init__(words)
-        self.violations = tuple(violations)
-
-
-class EndpointFailed(RankingError):
-    """The endpoint failed in a way that the request is not the cause of."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,25 +83,6 @@ class Retries:
     def pause(self, failures: int, uniform: float) -> float:
         """Seconds to wait after the `failures`-th failure, for `uniform` drawn from [0, 1)."""
         return uniform * min(self.longest, self.first * 2.0 ** (failures - 1))
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClientTls:
-    """PEM contents, not paths, of what this side needs for TLS.
-
-    Attributes:
-        authority: who signed the endpoint's certificate; None: the system's authorities.
-        certificate, key: this caller's certificate chain and its key, for an endpoint that wants to know who calls.
-    """
-
-    authority: bytes | None = None
-    certificate: bytes | None = None
-    key: bytes | None = field(default=None, repr=False)
-
-    def __post_init__(self) -> None:
-        """Refuse a certificate without its key."""
-        if (self.certificate is None) != (self.key is None):
-            raise RankingError("mutual TLS needs the client's certificate and its key; give both, or neither")
 
 
 class RankingClient:
@@ -126,13 +106,18 @@ class RankingClient:
         the system's authorities vouch for. `timeout`, in seconds, covers all attempts of a call.
         Of more than `at_once` calls the last fails with `EndpointBusy`: an endpoint that is asked for more than it
         can answer would answer a call that stood in line too late, and so every later one.
+        Raises `InvalidConnection` for an address without its port, TLS that cannot come about, and limits of nothing.
         """
+        if not isinstance(at_once, int) or at_once < 1:
+            raise InvalidConnection(f"at_once is {at_once}; give 1 or more calls")
         self.address = address
-        self._timeout = timeout
+        self._timeout = _checked(timeout)
+        self._closed = False
         self._places = threading.BoundedSemaphore(at_once)
         self._retries = retries or Retries()
         self._uniform, self._sleep, self._clock = uniform, sleep, clock
-        self._channel = _channel(address, tls)
+        self._secure = tls is not None or not is_loopback(address)
+        self._channel = open_channel(address, tls)
         stub = ranking_pb2_grpc.RankingServiceStub(self._channel)  # type: ignore[no-untyped-call]
         self._rank, self._record = stub.Rank, stub.RecordEvents
 
@@ -154,7 +139,8 @@ class RankingClient:
         )
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection; a call after this, or one that still waits, ends with `ClientClosed`."""
+        self._closed = True
         self._channel.close()
 
     def __enter__(self) -> Self:
@@ -179,7 +165,7 @@ class RankingClient:
 
     def _attempts(self, attempt: Callable[[float], Any], timeout: float | None) -> Any:
         """Attempt until an answer, a refusal, the last attempt or the deadline; both calls are idempotent."""
-        allowed = self._timeout if timeout is None else timeout
+        allowed = self._timeout if timeout is None else _checked(timeout)
         end = self._clock() + allowed
         failures = 0
         while True:
@@ -192,16 +178,19 @@ class RankingClient:
                 hopeless = failures >= self._retries.attempts or self._clock() + pause >= end
                 if hopeless or (asked is None and _code(error) not in _TRY_AGAIN):
                     raise self._translated(error, allowed, failures) from None
+            except ValueError:
+                if not self._closed:
+                    raise
+                raise ClientClosed(
+                    f"this client of {self.address} is closed; make another RankingClient, and keep it open"
+                ) from None
             self._sleep(pause)
 
     def _translated(self, error: grpc.RpcError, allowed: float, attempts: int) -> RankingError:
         code = _code(error)
         words = error.details() or ""
         if code in _TRY_AGAIN:
-            return EndpointUnreachable(
-                f"no ranking endpoint answers at {self.address} ({attempts} attempts: {words}); "
-                "start one with `fedrank serve`, or check the address, the port and the certificate authority"
-            )
+            return EndpointUnreachable(unreachable(self.address, attempts, words, secure=self._secure))
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
             return DeadlineExceeded(
                 f"{self.address} did not answer within {allowed:g} s; give a longer timeout"
@@ -211,25 +200,11 @@ class RankingClient:
         return EndpointFailed(f"{self.address} failed with {code.name}: {words}")
 
 
-def is_loopback(address: str) -> bool:
-    """Whether "host:port" is on this machine."""
-    host = address.rpartition(":")[0].strip("[]")
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _channel(address: str, tls: ClientTls | None) -> grpc.Channel:
-    if tls is None and is_loopback(address):
-        return grpc.insecure_channel(address, options=_OPTIONS)
-    tls = tls or ClientTls()
-    credentials = grpc.ssl_channel_credentials(
-        root_certificates=tls.authority, private_key=tls.key, certificate_chain=tls.certificate
-    )
-    return grpc.secure_channel(address, credentials, options=_OPTIONS)
+def _checked(timeout: float) -> float:
+    """A time limit in seconds; raises `InvalidConnection` where it is none."""
+    if not (isinstance(timeout, int | float) and 0 < timeout < math.inf):
+        raise InvalidConnection(f"the timeout is {timeout}; give a number of seconds above 0")
+    return timeout
 
 
 def _code(error: grpc.RpcError) -> grpc.StatusCode:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from proto.fedrank.ranking.v1 import ranking_pb2 as pb
 
@@ -65,18 +66,23 @@ class Ranking:
     @classmethod
     def from_wire(cls, answer: pb.RankResponse) -> Ranking:
         """Read the protobuf form."""
-        source = pb.ProfileSource.Name(answer.profile_source).removeprefix("PROFILE_SOURCE_").lower()
         return cls(
             ranking_id=answer.ranking_id,
             model_version=answer.model_version,
             items=tuple(_ranked_item(item) for item in answer.items),
-            profile_source=source,
+            profile_source=_word(pb.ProfileSource, "PROFILE_SOURCE_", answer.profile_source),
             cold_start=answer.cold_start,
             unknown_history_items=answer.unknown_history_items,
             dropped_history_events=answer.dropped_history_events,
             notices=tuple(answer.notices),
             privacy=_privacy(answer.privacy) if answer.HasField("privacy") else None,
         )
+
+
+def _word(words: Any, prefix: str, number: int) -> str:
+    """The word of an enum; one that a newer endpoint says and this client does not know is "unspecified"."""
+    known = number if number in words.values() else 0
+    return str(words.Name(known)).removeprefix(prefix).lower()
 
 
 def _ranked_item(item: pb.RankedItem) -> RankedItem:
@@ -86,7 +92,7 @@ def _ranked_item(item: pb.RankedItem) -> RankedItem:
         merchant_id=item.merchant_id,
         title=item.title,
         reason=item.reason.text,
-        reason_kind=pb.ReasonKind.Name(item.reason.kind).removeprefix("REASON_KIND_").lower(),
+        reason_kind=_word(pb.ReasonKind, "REASON_KIND_", item.reason.kind),
         cause=item.reason.item_id,
         score=item.score if item.HasField("score") else None,
         propensity=item.propensity if item.HasField("propensity") else None,

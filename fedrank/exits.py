@@ -11,6 +11,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
+from fedrank.printable import printable
+
 UNEXPECTED, USAGE, DATA, BUDGET, UNREACHABLE, FEDERATION, INTERRUPTED = 1, 2, 3, 4, 5, 6, 130
 
 FAMILIES: tuple[tuple[str, str, int], ...] = (
@@ -26,7 +28,10 @@ FAMILIES: tuple[tuple[str, str, int], ...] = (
     ("server.errors", "ServerError", DATA),
     ("model.errors", "EncoderError", USAGE),
     ("model.errors", "ModelError", DATA),
-    ("client.ranking", "RequestRefused", USAGE),
+    ("client.ranking_errors", "RequestRefused", USAGE),
+    ("client.ranking_errors", "InvalidQuestion", USAGE),
+    ("client.ranking_errors", "InvalidEvent", USAGE),
+    ("client.ranking_errors", "InvalidConnection", USAGE),
     ("client.receipts", "InvalidReceipt", DATA),
     ("client.consent", "InvalidConsent", USAGE),
     ("client.errors", "NotTheLiveStore", BUDGET),
@@ -65,5 +70,5 @@ def reporting(command: Callable[[], None]) -> None:
         code = exit_code(error)
         if code is None:
             raise
-        print(f"fedrank: {error}", file=sys.stderr)
+        print(f"fedrank: {printable(str(error))}", file=sys.stderr)
         sys.exit(code)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from fedrank.printable import printable, printable_line
 from fedrank.shopper_ids import text_given
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def rank(
 
 def read_history(text: str, option: str = "--history") -> list[HistoryEvent]:
     """Events from `ITEM:KIND,...` or from a JSON file; raises `typer.BadParameter` saying what was expected."""
-    from client.errors import InvalidEvent
+    from client.ranking_errors import InvalidEvent
     from client.ranking_words import HistoryEvent
 
     try:
@@ -124,7 +125,7 @@ def _read(path: Path | None) -> bytes | None:
 def _print_json(ranking: Ranking) -> None:
     from dataclasses import asdict
 
-    print(json.dumps(asdict(ranking), ensure_ascii=False))
+    print(printable(json.dumps(asdict(ranking), ensure_ascii=False)))
 
 
 def _print_table(ranking: Ranking) -> None:
@@ -132,14 +133,17 @@ def _print_table(ranking: Ranking) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table("rank", "item", "title", "merchant", "reason", title=f"ranking {ranking.ranking_id}")
+    def shown(text: str) -> str:
+        return escape(printable_line(text))
+
+    table = Table("rank", "item", "title", "merchant", "reason", title=f"ranking {shown(ranking.ranking_id)}")
     for item in ranking.items:
         offer = f" ({item.promotion.text})" if item.promotion and item.promotion.text else ""
-        cells: list[Any] = [item.item_id, item.title, item.merchant_id, item.reason + offer]
-        table.add_row(str(item.rank), *(escape(cell) for cell in cells))
+        cells = [item.item_id, item.title, item.merchant_id, item.reason + offer]
+        table.add_row(str(item.rank), *map(shown, cells))
     made_from = ranking.profile_source.replace("_", " ")
-    table.caption = f"model {ranking.model_version}, made from: {made_from}"
+    table.caption = f"model {shown(ranking.model_version)}, made from: {made_from}"
     console = Console()
     console.print(table)
     for notice in ranking.notices:
-        console.print(f"note: {escape(notice)}")
+        console.print(f"note: {shown(notice)}")
