@@ -22,7 +22,7 @@ Ints = npt.NDArray[np.int32]
 FLAGS = ("new_arrival", "promotion")
 """Catalogue columns that mark the items of a surface, where a catalogue has them."""
 REMEMBERED = 1 << 15
-"""Ids whose rows a process keeps in a dictionary, some 5 MB."""
+"""Ids whose rows, and rows whose bytes, a process keeps in dictionaries, some 5 MB each."""
 UNKNOWN = -1
 """`listed_at` where it is not known, and the row of an item that is not here."""
 
@@ -43,6 +43,7 @@ class ItemTable:
         self._parts = [Lookup(part, "wire") for part in (columns, added) if part is not None]
         self._first_added = len(self._parts[0].strings)
         self._rows = _Rows(self._parts, self._first_added)
+        self._wires = _Wires(self._parts, self._first_added)
         self.merchants: list[str] = list(Strings.of(columns, "merchants"))
         self.categories: list[str] = list(Strings.of(columns, "categories"))
         self.merchant_codes: Ints = columns["merchant_codes"]
@@ -63,9 +64,7 @@ class ItemTable:
 
     def wire(self, item: int) -> bytes:
         """The fields `item_id`, `merchant_id` and `title` of the item's `RankedItem`, encoded."""
-        if item < self._first_added:
-            return self._parts[0].strings.raw(item)
-        return self._parts[1].strings.raw(item - self._first_added)
+        return self._wires[item]
 
     def item_id(self, item: int) -> str:
         """The id of an item."""
@@ -105,6 +104,23 @@ class _Rows(dict[str, int]):
                 self[item_id] = row + number * self._first_added
                 return self[item_id]
         return UNKNOWN
+
+
+class _Wires(dict[int, bytes]):
+    """The encoded items that were listed lately: the same few thousand are in most answers."""
+
+    def __init__(self, parts: Sequence[Lookup], first_added: int) -> None:
+        super().__init__()
+        self._parts = parts
+        self._first_added = first_added
+
+    def __missing__(self, item: int) -> bytes:
+        """Copy an item's bytes out of the mapped column."""
+        if len(self) >= REMEMBERED:
+            self.clear()
+        added = item >= self._first_added
+        self[item] = encoded = self._parts[added].strings.raw(item - added * self._first_added)
+        return encoded
 
 
 def columns_of(table: pl.DataFrame, merchants: Sequence[str] = (), categories: Sequence[str] = ()) -> Columns:

@@ -42,10 +42,10 @@ def _seconds(content: bytes, at: int, end: int) -> int:
 
 @compiled
 def _is_ascii(content: bytes, at: int, end: int) -> bool:
+    bits = 0
     for place in range(at, end):
-        if content[place] >= 0x80:
-            return False
-    return True
+        bits |= content[place]
+    return bits < 0x80
 
 
 @compiled_for("boolean(Bytes(uint8, 1, 'C'), int64, int64, int64[:, ::1])")

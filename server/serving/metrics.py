@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 from prometheus_client import (
@@ -42,6 +43,8 @@ class Metrics:
         self._since = clock()
         self._declare_calls()
         self._declare_state()
+        self._request = cache(self._requests.labels)
+        self._duration = cache(self._seconds.labels)
 
     def _declare_calls(self) -> None:
         here = self.registry
@@ -118,11 +121,11 @@ class Metrics:
     def ended(self, call: Observation, status: str, seconds: float) -> None:
         """Count a call by its status, and a ranking by how long it took."""
         self._in_progress -= 1
-        self._requests.labels(call.method, call.surface, status).inc()
+        self._request(call.method, call.surface, status).inc()
         if call.reason:
             self._refused.labels(call.reason).inc()
         elif call.method == "Rank" and status == "OK":
-            self._seconds.labels(call.surface).observe(seconds)
+            self._duration(call.surface).observe(seconds)
             if call.cold_start:
                 self._cold_starts.labels(call.surface).inc()
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from model.features import KINDS
 from proto.fedrank.ranking.v1 import ranking_pb2 as pb
 from server.errors import InvalidRequest
+from server.serving.kernels_wire import plain_history
 from server.serving.query import NO_TIME, Events, Surface
 from server.serving.wire import MAX_TIMESTAMP, read_query
 
@@ -165,3 +167,48 @@ def test_ten_thousand_events_are_read() -> None:
     """A long history is no fault: the towers read the newest, and the rest says what was bought."""
     query = read_query(request(history=history([("item", 1, NOW)] * 10_000)), NOW)
     assert query.history is not None and len(query.history) == 10_000
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    told=st.lists(
+        st.tuples(
+            st.one_of(st.text(max_size=5), st.text("abc-0", max_size=200)),
+            st.integers(0, 9),
+            st.one_of(st.none(), st.integers(-5, 2**40), st.integers(-(2**63), 2**63 - 1)),
+            st.integers(-(2**31), 2**31 - 1),
+        ),
+        max_size=20,
+    )
+)
+def test_events_read_from_bytes_are_those_that_protobuf_reads(
+    told: list[tuple[str, int, int | None, int]],
+) -> None:
+    """Ids in any script, kinds and times that are wrong, absent or at their bounds, and nanoseconds."""
+    history = pb.History()
+    for item_id, kind, time, nanos in told:
+        event = history.events.add(item_id=item_id, kind=cast(Any, kind))
+        if time is not None:
+            event.time.seconds, event.time.nanos = time, nanos
+    columns = np.empty((4, len(told)), dtype=np.int64)
+    content = history.SerializeToString()
+    plain = plain_history(content, len(KINDS), MAX_TIMESTAMP, columns)
+    assert plain == all(
+        item_id.isascii() and 1 <= kind <= len(KINDS) and (time is None or 0 <= time <= MAX_TIMESTAMP)
+        for item_id, kind, time, _ in told
+    )
+    if plain:
+        ids = [content[start:end].decode() for start, end in columns[:2].T.tolist()]
+        assert ids == [item_id for item_id, _, _, _ in told]
+        assert columns[2].tolist() == [kind - 1 for _, kind, _, _ in told]
+        assert columns[3].tolist() == [NO_TIME if time is None else time for _, _, time, _ in told]
+
+
+def test_a_field_of_a_newer_protocol_in_an_event_is_passed_over() -> None:
+    """Events with one are read one by one, to the same columns."""
+    event = pb.HistoryEvent(item_id="a", kind=pb.EVENT_KIND_VIEW).SerializeToString() + b"\x78\x05"
+    content = b"\x0a" + bytes([len(event)]) + event
+    request = pb.RankRequest(surface=pb.SURFACE_HOME, k=1, history=pb.History.FromString(content))
+    history = read_query(request, 0).history
+    assert isinstance(history, Events)
+    assert (history.item_ids, list(history.kinds), list(history.times)) == (["a"], [0], [NO_TIME])
