@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from model.features import HISTORY_LIMIT
+from server.errors import ServerError
 from server.registry import Registry
 from server.serving.candidates import generate
 from server.serving.exposure import Exposure
@@ -73,28 +74,43 @@ class Engine:
         return True
 
     def rank(self, queries: Sequence[RankQuery]) -> list[Ranking]:
+        """As `answer`, but raises the error of the first question that is at fault."""
+        rankings = []
+        for answer in self.answer(queries):
+            if isinstance(answer, ServerError):
+                raise answer
+            rankings.append(answer)
+        return rankings
+
+    def answer(self, queries: Sequence[RankQuery]) -> list[Ranking | ServerError]:
         """Answer questions from the snapshot of this moment: each at most `k` known items, none twice.
 
-        Together they cost less than one by one. Raises `UnknownItem` (detail), `WrongModelVersion` (embedding) or
-        `InvalidRequest`, for all of them where one is at fault.
+        Together they cost less than one by one. A question at fault gets its error, and takes no other with it:
+        `UnknownItem` (detail), `WrongModelVersion` (embedding) or `InvalidRequest`.
         """
-        if not queries:
-            return []
         snapshot = self._snapshot
-        profiles = [read_profile(snapshot, query) for query in queries]
+        read = [_read(snapshot, query) for query in queries]
+        right = [(query, one) for query, one in zip(queries, read, strict=True) if isinstance(one, Profile)]
+        rankings = iter(self._rank(snapshot, right))
+        return [next(rankings) if isinstance(one, Profile) else one for one in read]
+
+    def _rank(self, snapshot: Snapshot, asked: Sequence[tuple[RankQuery, Profile]]) -> list[Ranking]:
+        if not asked:
+            return []
+        queries, profiles = zip(*asked, strict=True)
         parts = compose(snapshot, queries, profiles)
         wanted = [self._pool(query) for query in queries]
         freshest = [self._policy.of(query.surface).fresh_share > 0 for query in queries]
         candidates = generate(snapshot, queries, profiles, parts, wanted, freshest)
         return [
-            self._answer(snapshot, *question)
+            self._ranking(snapshot, *question)
             for question in zip(queries, profiles, parts, candidates, strict=True)
         ]
 
     def _pool(self, query: RankQuery) -> int:
         return query.k if self._policy.of(query.surface).is_off else max(POOL, 4 * query.k)
 
-    def _answer(
+    def _ranking(
         self, snapshot: Snapshot, query: RankQuery, profile: Profile, parts: Parts, candidates: Candidates
     ) -> Ranking:
         knobs = self._policy.of(query.surface)
@@ -112,6 +128,14 @@ class Engine:
             dropped_history_events=profile.dropped,
             notices=(*candidates.notices, *chosen.notices, *_notices(profile)),
         )
+
+
+def _read(snapshot: Snapshot, query: RankQuery) -> Profile | ServerError:
+    """Who a question is for, or why it cannot be answered."""
+    try:
+        return read_profile(snapshot, query)
+    except ServerError as error:
+        return error
 
 
 def _ready(snapshot: Snapshot) -> Snapshot:

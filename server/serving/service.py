@@ -127,15 +127,17 @@ class RankingService:
         return answer
 
     def _answer(self, queries: Sequence[RankQuery]) -> list[tuple[Ranking, int] | Exception]:
-        """Answer together; where one question is at fault, each alone, so that it takes no other with it."""
+        """Answer together; only a fault of ours makes us ask each alone, so that it takes no other with it."""
         try:
-            rankings = self._engine.rank(queries)
+            answers = self._engine.answer(queries)
         except Exception as error:
             if len(queries) == 1:
                 return [error]
             return [answer for query in queries for answer in self._answer([query])]
-        self._metrics.batch(len(rankings), sum(ranking.candidates for ranking in rankings))
-        return [(ranking, len(rankings)) for ranking in rankings]
+        rankings = [answer for answer in answers if isinstance(answer, Ranking)]
+        if rankings:
+            self._metrics.batch(len(rankings), sum(ranking.candidates for ranking in rankings))
+        return [(answer, len(rankings)) if isinstance(answer, Ranking) else answer for answer in answers]
 
     async def _stored(self, shopper: str) -> tuple[Sequence[PastEvent] | None, tuple[str, ...]]:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,19 @@ from ranking_world import HOME, NOW, bought, ids, names, queries, rank, score_by
 
 from model.features import HISTORY_LIMIT
 from model.schema import Weights
-from server.errors import CatalogueError, CorruptVersion, NothingPromoted, UnknownItem, WrongModelVersion
+from server.errors import (
+    CatalogueError,
+    CorruptVersion,
+    InvalidRequest,
+    NothingPromoted,
+    UnknownItem,
+    WrongModelVersion,
+)
 from server.registry import Registry
 from server.serving.engine import Engine
 from server.serving.query import Basis, PastEvent, RankQuery, Surface, UserVector
+from server.serving.ranking import Ranking
+from server.serving.tower import Fused, Reading
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -48,6 +58,34 @@ def test_any_answer_has_known_items_none_twice_none_barred_at_most_k(
         assert len(listed) == min(
             query.k, 60 - len({item for item in query.hidden if item in names(range(60))})
         )
+
+
+def test_a_question_at_fault_gets_its_error_and_the_others_one_call_of_the_tower(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An unknown item, another version's embedding and an unknown segment among good questions."""
+    vector = UserVector(values=np.zeros(8, dtype=np.float32), model_version="another")
+    gone = replace(HOME, surface=Surface.DETAIL, item_id="gone")
+    asked = [HOME, gone, replace(HOME, embedding=vector), replace(HOME, segment=999), replace(HOME, k=3)]
+    calls: list[int] = []
+    read = engine.snapshot.tower.read
+
+    def counted(readings: Sequence[Reading]) -> Fused:
+        calls.append(len(readings))
+        return read(readings)
+
+    monkeypatch.setattr(engine.snapshot.tower, "read", counted)
+    answers = engine.answer(asked)
+    assert calls == [2]
+    kinds = [type(answer) for answer in answers]
+    assert kinds == [Ranking, UnknownItem, WrongModelVersion, InvalidRequest, Ranking]
+    for place in (0, 4):
+        answer = answers[place]
+        assert isinstance(answer, Ranking)
+        assert ids(answer) == ids(rank(engine, asked[place]))
+    assert [type(answer) for answer in engine.answer([gone, gone])] == [UnknownItem, UnknownItem]
+    with pytest.raises(UnknownItem):
+        engine.rank(asked)
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
