@@ -47,14 +47,12 @@ def federation_of(settings: ExperimentSettings, dataset: Dataset, cut: Split) ->
 
 
 def learned_for(surfaces: Surfaces, dataset: Dataset) -> dict[str, Any]:
-    """Return which stages of `FederationSettings` the surfaces need and the kinds of a data set's events support.
+    """Return which stages of `FederationSettings` the surfaces need and a data set declares to support.
 
-    A basket is what was put into a cart or bought in one visit; where a set knows neither, what was viewed. Both
-    facts, kinds and clock, describe the shops, not a shopper.
+    The plan and the card say which, without noise: no row of the events is looked at.
     """
     timed = dataset.clock in (Clock.SECONDS, Clock.DAYS) and surfaces is not Surfaces.HOME
-    known = set(dataset.events["kind"].unique().to_list()) if timed else set()
-    kinds = [kind for kind in ("add_to_cart", "purchase") if kind in known] or sorted({"view"} & known)
+    kinds = dataset.basket_kinds if timed else ()
     return {"basket_kinds": ",".join(kinds), "fusion": timed and surfaces is Surfaces.ALL}
 
 

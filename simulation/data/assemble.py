@@ -95,6 +95,7 @@ def _dataset(
         merchants_from=merchants_from,
         rejected_rows=0,
         source=mapping.source,
+        basket_kinds=events.basket_kinds if mapping.basket_kinds is None else mapping.basket_kinds,
     )
 
 

@@ -58,6 +58,7 @@ def load_completejourney() -> Loaded:
         rejected_rows=0,
         source=_source(),
         promotions=read_promotions(folder, items, FIRST_WEEK),
+        basket_kinds=(Kind.PURCHASE.value,),
     )
     return _loaded(dataset)
 

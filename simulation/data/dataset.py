@@ -11,6 +11,8 @@ from enum import StrEnum
 
 import polars as pl
 
+from simulation.data.kinds import BASKET_KINDS
+
 REAL = "real"
 SIMULATED = "simulated (published as simulated)"
 USER_SUPPLIED = "user-supplied"
@@ -80,7 +82,9 @@ class Dataset:
     alike. `listed_at` is the Unix second at which a shop says that it listed the item, null where nobody says it;
     it is never taken from events. `promotions` has the columns of `PROMOTION_SCHEMA`, one row per promotion and
     item: `discount` of one piece as a share of its price, `least_quantity` pieces to buy, valid from `starts` to
-    before `ends` in Unix seconds; None where the set has none.
+    before `ends` in Unix seconds; None where the set has none. `basket_kinds` are the kinds of events that make a
+    basket when a model is learned: declared by the set's mapping or its columns, never found in its rows, since a run
+    publishes them.
     """
 
     name: str
@@ -94,3 +98,4 @@ class Dataset:
     rejected_rows: int
     source: str
     promotions: pl.DataFrame | None = None
+    basket_kinds: tuple[str, ...] = BASKET_KINDS

@@ -10,7 +10,7 @@ import polars as pl
 
 from simulation.data.columns import EVENT_ALIASES, ORDER_ALIASES, Layout, layout_of, pick
 from simulation.data.dataset import EVENT_SCHEMA, Clock
-from simulation.data.kinds import Kind, kind_table
+from simulation.data.kinds import Kind, basket_kinds_of, kind_table
 from simulation.data.mapping import FileFormat, Mapping, MerchantsBy, TimestampFormat
 from simulation.data.rejections import merge
 from simulation.data.tables import LINE, TextTable, read_table
@@ -26,6 +26,7 @@ class EventTable:
 
     `frame` has the columns of `EVENT_SCHEMA` (merchant_id is null unless the file has it), in the file's
     order. `rows` counts the file's records, rejected ones included; `missing` counts empty cells per field.
+    `basket_kinds` is what makes a basket, as the columns tell.
     """
 
     frame: pl.DataFrame
@@ -34,6 +35,7 @@ class EventTable:
     clock: Clock
     layout: Layout
     kinds_from: str
+    basket_kinds: tuple[str, ...]
     merchant_column: str | None
     duplicates: int
     missing: dict[str, int]
@@ -60,6 +62,7 @@ def read_events(path: Path, mapping: Mapping) -> EventTable:
         clock=_clock(frame, fields, mapping),
         layout=_layout(table, mapping),
         kinds_from=kinds_from,
+        basket_kinds=basket_kinds_of(kind),
         merchant_column=fields.get("merchant_id"),
         duplicates=table.frame.height - table.frame.select(pl.exclude(LINE)).n_unique(),
         missing={field: text[field].null_count() for field in fields},

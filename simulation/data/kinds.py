@@ -20,6 +20,9 @@ class Kind(StrEnum):
 
 KINDS: tuple[str, ...] = tuple(kind.value for kind in Kind)
 
+BASKET_KINDS: tuple[str, ...] = (Kind.ADD_TO_CART.value, Kind.PURCHASE.value)
+"""What makes a basket where a shop says of each event what it was, and does not say what makes one."""
+
 _SYNONYMS: dict[str, str] = {
     "click": Kind.VIEW,
     "cart": Kind.ADD_TO_CART,
@@ -30,6 +33,16 @@ _SYNONYMS: dict[str, str] = {
     "order": Kind.PURCHASE,
     "transaction": Kind.PURCHASE,
 }
+
+
+def basket_kinds_of(kind: str | None) -> tuple[str, ...]:
+    """Return what makes a basket where every event is of this kind, or where a column says of which (None).
+
+    Views go together in a visit; ratings are given one by one and make no basket. No row is looked at.
+    """
+    if kind is None:
+        return BASKET_KINDS
+    return (kind,) if kind in (*BASKET_KINDS, Kind.VIEW) else ()
 
 
 def kind_table(mapped: Mapping[str, str]) -> dict[str, str]:

@@ -93,6 +93,7 @@ class Mapping:
 
     `columns`, `item_columns` and `user_columns` map our field to the file's column. `kinds` maps the file's
     word to a canonical kind; `default_kind` and `test_kind` are used where the file has no kind column.
+    `basket_kinds` are the kinds that make a basket (none: no baskets); left out, the columns tell.
     File names are relative to the data folder. The two minimum counts are applied again and again until
     both hold (k-core).
     """
@@ -113,6 +114,7 @@ class Mapping:
     kinds: dict[str, str] = field(default_factory=dict)
     default_kind: str | None = None
     test_kind: str | None = None
+    basket_kinds: tuple[str, ...] | None = None
     merchants: MerchantRule = field(default_factory=MerchantRule)
     min_items_per_user: int = 0
     min_users_per_item: int = 0
@@ -126,6 +128,7 @@ class Mapping:
         _refuse_value("kinds", self.kinds.values(), KINDS)
         _refuse_value("default_kind", [self.default_kind or KINDS[0]], KINDS)
         _refuse_value("test_kind", [self.test_kind or KINDS[0]], KINDS)
+        _refuse_value("basket_kinds", self.basket_kinds or (), KINDS)
         for key in ("min_items_per_user", "min_users_per_item"):
             if getattr(self, key) < 0:
                 raise MappingError(f"filters: {key} is {getattr(self, key)}, it must be 0 or more")

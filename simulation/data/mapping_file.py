@@ -1,6 +1,7 @@
 """Mappings written as TOML: `fedrank-data.toml` in the data folder, or a file named by `--mapping`.
 
 name = "my-shop"                      # also: label, source, clock, timestamp_format, default_kind, test_kind
+basket_kinds = ["purchase"]           # our kinds; [] for no baskets
 [files]                               # events, items, users, test, format = "table" | "sequences"
 events = "orders.csv.gz"
 [columns]                             # and [item_columns], [user_columns]: our field = your column
@@ -33,7 +34,16 @@ from simulation.data.mapping import (
 
 _WORDS = ("name", "label", "source", "default_kind", "test_kind")
 _COLUMN_TABLES = ("columns", "item_columns", "user_columns", "kinds")
-_TOP = (*_WORDS, "clock", "timestamp_format", "files", *_COLUMN_TABLES, "merchants", "filters")
+_TOP = (
+    *_WORDS,
+    "basket_kinds",
+    "clock",
+    "timestamp_format",
+    "files",
+    *_COLUMN_TABLES,
+    "merchants",
+    "filters",
+)
 _FILES = ("events", "items", "users", "test", "format")
 _MERCHANTS = ("column", "attribute", "hash", "minimum_items", "small_groups")
 _FILTERS = ("min_items_per_user", "min_users_per_item")
@@ -74,6 +84,7 @@ def mapping_of(table: Table[str, Any]) -> Mapping:
     given |= {key: _count(key, value) for key, value in filters.items()}
     return Mapping(
         **given,
+        basket_kinds=_list("basket_kinds", table["basket_kinds"]) if "basket_kinds" in table else None,
         clock=None if clock is None else _choice(Clock, "clock", clock),
         timestamp_format=_choice(TimestampFormat, "timestamp_format", table.get("timestamp_format", "auto")),
         file_format=_choice(FileFormat, "files: format", files.get("format", "table")),
@@ -107,6 +118,12 @@ def _table(table: Table[str, Any], key: str) -> dict[str, Any]:
 
 def _texts(table: Table[str, Any], key: str) -> dict[str, str]:
     return {name: _text(f"{key}.{name}", value) for name, value in _table(table, key).items()}
+
+
+def _list(key: str, value: object) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise MappingError(f"'{key}' must be a list of texts in brackets, [] for none")
+    return tuple(dict.fromkeys(_text(key, one) for one in value))
 
 
 def _text(key: str, value: object) -> str:

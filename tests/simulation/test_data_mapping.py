@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from simulation.data import Clock, Mapping, MerchantRule, MerchantsBy, find_mapping, load
+from simulation.data import Clock, Mapping, MerchantRule, MerchantsBy, find_mapping, load, loading
 from simulation.data.errors import MappingError, MissingColumn, UnreadableFile
 from simulation.data.mapping import FileFormat, TimestampFormat
 from simulation.data.mapping_file import read_mapping
@@ -19,6 +19,7 @@ clock = "days"
 timestamp_format = "iso"
 default_kind = "view"
 test_kind = "purchase"
+basket_kinds = ["view", "purchase", "view"]
 [files]
 events = "orders.csv"
 items = "stock.csv"
@@ -68,6 +69,7 @@ def test_every_key_of_a_mapping_file_is_read(tmp_path: Path) -> None:
         kinds={"Basket": "add_to_cart"},
         default_kind="view",
         test_kind="purchase",
+        basket_kinds=("view", "purchase"),
         merchants=MerchantRule(by=MerchantsBy.ATTRIBUTE, name="brand", minimum_items=5, small_groups=3),
         min_items_per_user=2,
         min_users_per_item=4,
@@ -96,6 +98,9 @@ def test_every_key_of_a_mapping_file_is_read(tmp_path: Path) -> None:
         ("[merchants]\nhash = 0", "hashed_into is 0, it must be 1 or more"),
         ("[merchants]\nhash = true", "'hash' must be a whole number"),
         ("[filters]\nmin_items_per_user = -1", "min_items_per_user is -1"),
+        ('basket_kinds = ["buy"]', "basket_kinds: 'buy' is not known; choose one of: view"),
+        ('basket_kinds = "purchase"', "'basket_kinds' must be a list"),
+        ("basket_kinds = [3]", "'basket_kinds' must be a text"),
         ("name = 3", "'name' must be a text"),
         ("columns = 3", r"write \[columns\]"),
     ],
@@ -211,3 +216,41 @@ def test_a_folder_of_a_known_name_and_columns_takes_the_ready_mapping(tmp_path: 
     assert data.events["kind"].to_list() == ["add_to_cart"]
     assert data.given_test is not None and data.given_test["kind"].to_list() == ["purchase"]
     assert "CC BY-NC-SA" in data.source
+
+
+@pytest.mark.parametrize(
+    ("words", "columns", "kinds"),
+    [
+        ("", "user_id,item_id,kind,timestamp", ("add_to_cart", "purchase")),
+        ('basket_kinds = ["view"]', "user_id,item_id,kind,timestamp", ("view",)),
+        ("basket_kinds = []", "user_id,item_id,kind,timestamp", ()),
+        ("", "user_id,item_id,price,timestamp", ("view",)),
+        ("", "user_id,item_id,rating,timestamp", ()),
+        ('default_kind = "purchase"', "user_id,item_id,price,timestamp", ("purchase",)),
+        ('default_kind = "dismiss"', "user_id,item_id,price,timestamp", ()),
+    ],
+)
+def test_what_makes_a_basket_is_told_by_mapping_and_columns_alone(
+    tmp_path: Path, words: str, columns: str, kinds: tuple[str, ...]
+) -> None:
+    """A run publishes it, so no row may change it."""
+    _toml(tmp_path, words)
+    value = "{}" if "kind" in columns else "3"
+    for odd in ("view", "purchase", "rating"):
+        rows = [f"u{n},i{n},{value.format(kind)},170000000{n}" for n, kind in enumerate(("view", odd))]
+        (tmp_path / "events.csv").write_text("\n".join([columns, *rows]) + "\n")
+        assert load(tmp_path).basket_kinds == kinds
+
+
+def test_ready_mappings_say_what_makes_a_basket() -> None:
+    """Ratings make none; shops name what they record."""
+    folder = Path(loading.__file__).parent / "mappings"
+    named = {name: read_mapping(folder / f"{name}.toml").basket_kinds for name in ready_names()}
+    assert named == {
+        "amazon-video-pfedrec": (),
+        "amazon18-industrial": (),
+        "ml-100k": (),
+        "ml-1m-lcfn": (),
+        "online-retail": ("purchase",),
+        "retailrocket-mb": ("add_to_cart", "purchase"),
+    }
