@@ -34,12 +34,14 @@ class Segments:
     Attributes:
         centres: (s, dim) float32 mean of the item vectors of each, the largest segment first.
         names: (s,) the category that most of its items have, numbered where two segments share it.
+        sizes: (s,) items of each; of a catalogue larger than `SAMPLE` about so many.
         quality: -1 to 1, the mean simplified silhouette: how much nearer items lie to their own centre than to
             the next.
     """
 
     centres: Floats
     names: tuple[str, ...]
+    sizes: tuple[int, ...]
     quality: float
 
     def __len__(self) -> int:
@@ -53,10 +55,12 @@ def find_segments(vectors: Floats, categories: Sequence[str], *, seed: int = 0) 
     Items whose vector is zero belong nowhere. A catalogue of fewer items than one segment wants has one.
     """
     rows = np.linspace(0, len(vectors) - 1, min(len(vectors), SAMPLE)).astype(np.int64)
+    share = len(rows) / max(len(vectors), 1)
     rows = rows[np.any(vectors[rows] != 0, axis=1)]
     sample = np.asarray(vectors[rows], dtype=np.float32)
     if not len(sample):
-        return Segments(centres=np.zeros((1, vectors.shape[1]), np.float32), names=(_UNNAMED,), quality=0.0)
+        nowhere = np.zeros((1, vectors.shape[1]), np.float32)
+        return Segments(centres=nowhere, names=(_UNNAMED,), sizes=(0,), quality=0.0)
     units = sample / np.linalg.norm(sample, axis=1, keepdims=True)
     count = max(1, min(SEGMENTS, len(units) // ITEMS_PER_SEGMENT))
     labels = _clusters(units, count, np.random.default_rng(seed))
@@ -66,6 +70,7 @@ def find_segments(vectors: Floats, categories: Sequence[str], *, seed: int = 0) 
     return Segments(
         centres=np.stack([vectors[own].mean(axis=0) for own in members]).astype(np.float32),
         names=_numbered([_dominant(own, categories) for own in members]),
+        sizes=tuple(round(len(own) / share) for own in members),
         quality=quality,
     )
 

@@ -67,11 +67,7 @@ class Registry:
 
     def get(self, version: str) -> ModelVersion:
         """Read a version and verify its hash; raises `UnknownVersion` or `CorruptVersion`."""
-        if not _VERSION.fullmatch(version) or not self._folder(version).is_dir():
-            raise UnknownVersion(
-                f"no model version {version!r} in {self._root}; "
-                f"it holds {len(self.versions())}, see Registry.versions()"
-            )
+        self._check(version)
         try:
             card_bytes = (self._folder(version) / _CARD_FILE).read_bytes()
             weights = load((self._folder(version) / _WEIGHTS_FILE).read_bytes())
@@ -82,6 +78,20 @@ class Registry:
         if content_hash[:16] != version:
             raise _corrupt(version, f"has the hash {content_hash[:16]}")
         return ModelVersion(version=version, content_hash=content_hash, weights=weights, card=card)
+
+    def card(self, version: str) -> dict[str, Any]:
+        """The card alone, which is not held against the hash, for lists; raises as `get` does."""
+        self._check(version)
+        try:
+            card: dict[str, Any] = json.loads((self._folder(version) / _CARD_FILE).read_bytes())
+        except (OSError, ValueError) as error:
+            raise _corrupt(version, f"cannot be read ({type(error).__name__})") from error
+        return card
+
+    def added(self, version: str) -> float:
+        """When a version came to this registry, in Unix seconds; raises `UnknownVersion`."""
+        self._check(version)
+        return self._folder(version).stat().st_mtime
 
     def versions(self) -> list[str]:
         """Every version in the registry, oldest first."""
@@ -100,8 +110,18 @@ class Registry:
         except FileNotFoundError:
             return None
         if not _VERSION.fullmatch(name):
-            raise CorruptVersion(f"the pointer {self._root / _POINTER} names no version; promote one again")
+            raise CorruptVersion(
+                f"the pointer {self._root / _POINTER} names no version; "
+                "promote one again with `fedrank models promote`"
+            )
         return name
+
+    def _check(self, version: str) -> None:
+        if not _VERSION.fullmatch(version) or not self._folder(version).is_dir():
+            raise UnknownVersion(
+                f"no model version {version!r} in {self._root}; it holds {len(self.versions())}, "
+                "see `fedrank models list`"
+            )
 
     def _folder(self, version: str) -> Path:
         return self._root / "versions" / version
@@ -152,7 +172,7 @@ def _content_hash(weights: Mapping[str, npt.NDArray[Any]], card: bytes) -> str:
 def _corrupt(version: str, finding: str) -> CorruptVersion:
     return CorruptVersion(
         f"model version {version} {finding}: it was changed after it was added; "
-        "delete its folder and add the version again from its run, or promote another"
+        "delete its folder and add the version again from its run, or promote another with `fedrank models promote`"
     )
 
 

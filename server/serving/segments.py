@@ -25,6 +25,7 @@ def segment_columns(weights: Weights, vectors: Floats, items: ItemTable) -> Colu
     return {
         "segment_tastes": np.asarray(weights["gain"] * found.centres, dtype=np.float32),
         **string_columns("segment_names", (name.encode() for name in found.names)),
+        "segment_sizes": np.array(found.sizes, dtype=np.int64),
         "segment_quality": np.array([found.quality], dtype=np.float32),
     }
 
@@ -34,6 +35,7 @@ def segments_of(columns: Columns) -> Segments:
     return Segments(
         centres=np.asarray(columns["segment_tastes"], dtype=np.float32),
         names=tuple(Strings.of(columns, "segment_names")),
+        sizes=tuple(columns["segment_sizes"].tolist()),
         quality=float(columns["segment_quality"][0]),
     )
 

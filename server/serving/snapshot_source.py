@@ -20,7 +20,7 @@ from server.serving.prepared_snapshot import OpenBase, make_added, make_base, op
 from server.serving.promotions import PROMOTIONS_FILE, read_promotions
 from server.serving.snapshot import Snapshot
 
-FORMAT = 2
+FORMAT = 3
 """Of the prepared folders; one of another format is not opened."""
 FOLDER = "serving"
 
@@ -84,7 +84,10 @@ class SnapshotSource:
         """
         version = self._pinned or self._registry.promoted()
         if version is None:
-            raise NothingPromoted("the registry holds no promoted model version; promote one, then serve")
+            raise NothingPromoted(
+                f"the registry of {self._run} holds no promoted model version; "
+                f"promote one with `fedrank models promote --run {self._run} VERSION`, then serve"
+            )
         catalogue = self._catalogue_now()
         return State(
             version=version,
