@@ -23,7 +23,7 @@ from privacy.errors import DatabaseMissing
 from privacy.keyring import DATABASE_NAME, Keyring
 from privacy.kms import KEY_FILE_NAME
 from server.registry import Registry
-from server.serving.endpoint import Inside, run_loop, serve_until_stopped
+from server.serving.endpoint import Inside, is_loopback, run_loop, serve_until_stopped
 from server.serving.engine import Engine
 from server.serving.guard import CertificateGuard, Guard, LocalGuard, Rules
 from server.serving.logs import AccessLog
@@ -39,8 +39,12 @@ DEVICES = "devices"
 """The holder of all shoppers' own devices, where no merchant is named."""
 
 
-def run_endpoint(options: EndpointOptions, on_ready: Callable[[str, str], None]) -> None:
-    """Serve until SIGTERM or SIGINT, in this process or in several; `on_ready` gets address and model version."""
+OnReady = Callable[[str, str, str | None], None]
+"""Is told the address, the model version, and the URL of the metrics where they are offered."""
+
+
+def run_endpoint(options: EndpointOptions, on_ready: OnReady) -> None:
+    """Serve until SIGTERM or SIGINT, in this process or in several."""
     if options.stored_profiles:
         _log.warning("requests may name any shopper (--stored-profiles): for simulations only")
     if options.client_ca is None:
@@ -51,9 +55,7 @@ def run_endpoint(options: EndpointOptions, on_ready: Callable[[str, str], None])
         _serve_in_workers(options, on_ready)
 
 
-def serve_here(
-    options: EndpointOptions, on_ready: Callable[[str, str], None], parent: IO[str] | None = None
-) -> None:
+def serve_here(options: EndpointOptions, on_ready: OnReady, parent: IO[str] | None = None) -> None:
     """Serve in this process until SIGTERM, SIGINT or the end of `parent`.
 
     Raises the errors of the rooms that it puts together; nothing listens before all of them are ready.
@@ -61,32 +63,34 @@ def serve_here(
     metrics = Metrics()
     engine = _engine(options)
     with ExitStack() as stack:
+        url: str | None = None
         if options.workers == 1 and options.metrics_port is not None:
-            stack.enter_context(
+            url = stack.enter_context(
                 metrics_of_this_process(metrics.registry, options.metrics_host, options.metrics_port)
             )
         inside = Inside(
             engine=engine,
-            service=RankingService(engine, _doors(options, stack), _rules(options), metrics),
+            service=RankingService(engine, _doors(options, stack), rules_of(options), metrics),
             guard=_guard(options),
             metrics=metrics,
             access_log=AccessLog(options.access_log, random.random),
             reflection=options.reflection,
         )
-        ready: Callable[[str], None] = lambda address: on_ready(address, engine.snapshot.version)  # noqa: E731
+        ready: Callable[[str], None] = lambda address: on_ready(address, engine.snapshot.version, url)  # noqa: E731
         gc.collect()
         gc.freeze()  # what is here now stays: no collection while serving looks through it again
         run_loop(serve_until_stopped(options.config(), inside, ready, parent))
 
 
-def _serve_in_workers(options: EndpointOptions, on_ready: Callable[[str, str], None]) -> None:
+def _serve_in_workers(options: EndpointOptions, on_ready: OnReady) -> None:
     with ExitStack() as stack:
         port = stack.enter_context(reserved_port(options.host, options.port))
         environment: dict[str, str] = {}
+        url: str | None = None
         on_end: Callable[[int], None] = lambda pid: None  # noqa: E731
         if options.metrics_port is not None:
             offered = metrics_of_workers(options.metrics_host, options.metrics_port)
-            shared, environment = stack.enter_context(offered)
+            shared, environment, url = stack.enter_context(offered)
             on_end = shared.worker_ended
         shared_port = replace(options, port=port, share_port=True)
         plan = WorkerPlan(
@@ -98,7 +102,7 @@ def _serve_in_workers(options: EndpointOptions, on_ready: Callable[[str, str], N
         )
         address = shared_port.config().address(port)
         try:
-            asyncio.run(Workers(plan, on_end).run(lambda version: on_ready(address, version)))
+            asyncio.run(Workers(plan, on_end).run(lambda version: on_ready(address, version, url)))
         except WorkerFailed as failure:  # the worker has said why
             sys.exit(failure.code)
 
@@ -114,11 +118,13 @@ def _engine(options: EndpointOptions) -> Engine:
     )
 
 
-def _rules(options: EndpointOptions) -> ServiceRules:
+def rules_of(options: EndpointOptions) -> ServiceRules:
+    """What the endpoint gives, and to whom."""
     return ServiceRules(
         show_scores=options.show_scores,
         merchant=options.merchant,
         stored_profiles=options.stored_profiles,
+        local=is_loopback(options.host),
     )
 
 

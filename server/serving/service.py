@@ -36,7 +36,8 @@ NAME = pb.DESCRIPTOR.services_by_name["RankingService"].full_name
 PROFILE_UNAVAILABLE = "stored events cannot be read now: the list is the one for an unknown shopper"
 STORED_PROFILES_OFF = (
     "this endpoint keeps no shopper's events; send `history`, `session` or `user_embedding` instead of `shopper`, "
-    "ask the merchant's own endpoint, or for a simulation start this one with `fedrank serve --stored-profiles`"
+    "ask the merchant's own endpoint over TLS or on its own machine, "
+    "or for a simulation start this one with `fedrank serve --stored-profiles`"
 )
 
 _log = logging.getLogger(__name__)
@@ -63,15 +64,18 @@ class ServiceRules:
         show_scores: whether scores leave.
         merchant: whose endpoint it is: callers of this merchant may name its shoppers, whose events it keeps.
         stored_profiles: everybody admitted may, as a simulation of all shoppers' devices needs.
+        local: only this machine reaches the endpoint, so that a caller whom nobody checks counts as the merchant's.
     """
 
     show_scores: bool = False
     merchant: str | None = None
     stored_profiles: bool = False
+    local: bool = False
 
     def check_shoppers(self, caller: Caller) -> None:
         """Raise `StoredProfilesOff` unless `caller` may name shoppers here."""
-        own = self.merchant is not None and caller.merchant in (None, self.merchant)
+        known = caller.merchant == self.merchant if caller.merchant else self.local
+        own = self.merchant is not None and known
         if not (own or self.stored_profiles):
             raise StoredProfilesOff(STORED_PROFILES_OFF)
 
@@ -103,7 +107,7 @@ class RankingService:
         ranking, call.batch = await self._batches.ask(query)
         call.items, call.model_version = len(ranking.items), ranking.model_version
         call.cold_start = ranking.basis is Basis.COLD_START
-        ranking_id = _ranking_id(request.request_id, ranking.model_version)
+        ranking_id = _ranking_id(request.request_id, ranking.model_version, call.merchant)
         return write_ranking(ranking, ranking_id, show_scores=self._rules.show_scores, notices=notices)
 
     async def record_events(
@@ -180,6 +184,7 @@ def _observed() -> Observation:
     return call
 
 
-def _ranking_id(request_id: str, version: str) -> str:
-    """The same for the same request and model version: a retry joins one ranking."""
-    return hashlib.sha256(f"fedrank ranking\0{version}\0{request_id}".encode()).hexdigest()[:32]
+def _ranking_id(request_id: str, version: str, merchant: str) -> str:
+    """The same for the same request, model version and caller's merchant: a retry joins one ranking."""
+    asked = f"fedrank ranking\0{version}\0{merchant}\0{request_id}"
+    return hashlib.sha256(asked.encode()).hexdigest()[:32]

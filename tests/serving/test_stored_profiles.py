@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import grpc
 import pytest
 from certificates_world import MERCHANT, make_pki
 from guarded_server import files_in, guard_for
 
 from client.ranking import ClientTls, RankingClient, RequestRefused
 from client.ranking_words import HistoryEvent, Impression, Interaction, Question, Surface
+from fedrank.endpoint import rules_of
+from fedrank.endpoint_options import EndpointOptions
+from proto.fedrank.ranking.v1 import ranking_pb2 as pb
+from proto.fedrank.ranking.v1.ranking_pb2_grpc import RankingServiceStub
 from server.serving.identity import Role
 from server.serving.service import ServiceRules
 
@@ -36,10 +41,57 @@ def test_an_endpoint_of_no_merchant_takes_no_shopper_and_no_event(
 
 def test_a_merchants_own_endpoint_takes_its_shoppers(open_endpoint_in_thread: Any, store: Any) -> None:
     """Without TLS the one caller is on this machine, and is the merchant's."""
-    rules = ServiceRules(merchant=MERCHANT)
+    rules = ServiceRules(merchant=MERCHANT, local=True)
     with open_endpoint_in_thread(rules=rules) as address, RankingClient(address) as client:
         assert client.record([SEEN]).acknowledged == 1
         assert client.rank(ANNA).profile_source == "stored"
+
+
+def test_a_merchants_endpoint_that_others_reach_without_tls_takes_no_shopper(
+    open_endpoint_in_thread: Any, store: Any
+) -> None:
+    """Nobody knows who calls through an open door; `--stored-profiles` has to be said there too."""
+    for stored_profiles in (False, True):
+        rules = ServiceRules(merchant=MERCHANT, stored_profiles=stored_profiles)
+        with open_endpoint_in_thread(rules=rules) as address, RankingClient(address) as client:
+            for call in (lambda: client.rank(ANNA), lambda: client.record([SEEN])):
+                if stored_profiles:
+                    call()
+                else:
+                    with pytest.raises(RequestRefused, match="over TLS or on its own machine"):
+                        call()
+    assert len(store.events) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "local"),
+    [({}, True), ({"host": "::1"}, True), ({"host": "0.0.0.0", "insecure_any_interface": True}, False)],
+)
+def test_only_an_endpoint_on_loopback_takes_an_unchecked_caller_for_the_merchants(
+    options: dict[str, Any], local: bool
+) -> None:
+    """As `fedrank serve --merchant` is started."""
+    asked = EndpointOptions(run="run", store="store", keys="keys", merchant=MERCHANT, **options)
+    assert rules_of(asked).local is local
+
+
+def test_equal_request_ids_of_two_merchants_name_two_rankings(
+    open_endpoint_in_thread: Any, tmp_path: Any
+) -> None:
+    """Feedback on one never joins the other; a retry by either joins its own."""
+    pki = make_pki(tmp_path)
+    pki.server("127.0.0.1")
+    guard = guard_for(merchants=frozenset({MERCHANT, "pot-shop"}))
+    asked = pb.RankRequest(surface=pb.SURFACE_HOME, k=3, request_id="order-1")
+    named = []
+    with open_endpoint_in_thread(guard=guard, tls=files_in(tmp_path)) as address:
+        for merchant in (MERCHANT, "pot-shop", MERCHANT):
+            pair = pki.role(Role.STOREFRONT, merchant)
+            credentials = grpc.ssl_channel_credentials(pki.ca, pair.key, pair.certificate)
+            with grpc.secure_channel(address, credentials) as channel:
+                stub: Any = RankingServiceStub(channel)  # type: ignore[no-untyped-call]
+                named.append(stub.Rank(asked, timeout=5).ranking_id)
+    assert named[0] == named[2] != named[1]
 
 
 def test_callers_of_another_merchant_take_no_shopper_of_this_one(
