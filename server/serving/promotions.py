@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,6 +29,8 @@ SCHEMA: Mapping[str, type[pl.DataType]] = {
 MOST_PIECES = 1_000_000
 LAST_SECOND = 253_402_300_799
 """The last second of the year 9999: what a timestamp on the wire can hold."""
+REMEMBERED = 8
+"""Moments of which it is kept what is valid: callers' clocks differ, and some ask of another day."""
 _NEVER = np.iinfo(np.int64).max
 _ALWAYS = np.iinfo(np.int64).min
 
@@ -81,7 +84,7 @@ class Promotions:
         self._starts = table["starts"].fill_null(_ALWAYS).to_numpy()
         self._ends = table["ends"].fill_null(_NEVER).to_numpy()
         self._table = table
-        self._now = self._between(0)
+        self._looked_up: deque[_Valid] = deque(maxlen=REMEMBERED)
 
     def __len__(self) -> int:
         """How many promotions there are of items of this catalogue, valid or not."""
@@ -108,10 +111,12 @@ class Promotions:
         )
 
     def _at(self, now: int) -> _Valid:
-        """What is valid at `now`; made anew only when a promotion has started or ended in between."""
-        valid = self._now
-        if not valid.since <= now < valid.until:
-            self._now = valid = self._between(now)
+        """What is valid at `now`; looked for anew only between two moments that were not asked for lately."""
+        for valid in self._looked_up:
+            if valid.since <= now < valid.until:
+                return valid
+        valid = self._between(now)
+        self._looked_up.appendleft(valid)
         return valid
 
     def _between(self, now: int) -> _Valid:

@@ -63,6 +63,8 @@ class PastEvent:
     time: int | None = None
 
 
+_NUMBERS = {kind: number for number, kind in enumerate(KINDS)}
+
 NO_TIME = -1
 """The time of an event that came without one: the moment of the request."""
 
@@ -86,7 +88,7 @@ class Events:
         """The same events as columns."""
         return cls(
             item_ids=[event.item_id for event in events],
-            kinds=[KINDS.index(event.kind) for event in events],
+            kinds=[_NUMBERS[event.kind] for event in events],
             times=[NO_TIME if event.time is None else event.time for event in events],
         )
 
@@ -98,7 +100,7 @@ class Events:
         """The same events and one more, done now."""
         return Events(
             item_ids=[*self.item_ids, item_id],
-            kinds=[*self.kinds, KINDS.index(kind)],
+            kinds=[*self.kinds, _NUMBERS[kind]],
             times=[*self.times, NO_TIME],
         )
 

@@ -27,7 +27,7 @@ from server.serving.guard import Caller
 from server.serving.logs import fault
 from server.serving.metrics import Metrics
 from server.serving.observation import OBSERVATION, Observation
-from server.serving.query import Basis, PastEvent, RankQuery
+from server.serving.query import Basis, Events, RankQuery
 from server.serving.ranking import Ranking
 from server.serving.stores import FeedbackSink, ProfileSource
 from server.serving.wire import read_query
@@ -143,12 +143,17 @@ class RankingService:
             self._metrics.batch(len(rankings), sum(ranking.candidates for ranking in rankings))
         return [(answer, len(rankings)) if isinstance(answer, Ranking) else answer for answer in answers]
 
-    async def _stored(self, shopper: str) -> tuple[Sequence[PastEvent] | None, tuple[str, ...]]:
+    async def _stored(self, shopper: str) -> tuple[Events | None, tuple[str, ...]]:
         try:
-            return await self._in_store_thread(self._doors.profiles.history, shopper), ()
+            return await self._in_store_thread(self._history, shopper), ()
         except ProfileUnavailable as error:
             _log.error("stored events cannot be read", extra=fault(error))
             return None, (PROFILE_UNAVAILABLE,)
+
+    def _history(self, shopper: str) -> Events | None:
+        """The stored events as columns, which take as long to make as there are events: not in the event loop."""
+        events = self._doors.profiles.history(shopper)
+        return None if events is None else Events.of(events)
 
     async def _in_store_thread(self, call: Callable[[Any], Any], argument: Any) -> Any:
         loop = asyncio.get_running_loop()

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.errors import CatalogueError
-from server.serving.promotions import SCHEMA, Promotion, Promotions, read_promotions
+from server.serving.promotions import REMEMBERED, SCHEMA, Promotion, Promotions, read_promotions
 
 
 def find(ids: Sequence[str]) -> npt.NDArray[np.int32]:
@@ -48,6 +48,30 @@ def test_a_promotion_is_valid_from_its_start_until_before_its_end() -> None:
     assert found == {9: [3], 10: [1], 19: [1], 20: [2], 10**12: [2]}
     assert promotions.best(1, 20) is None
     assert promotions.best(0, 10) is None
+
+
+def test_what_is_valid_at_moments_asked_in_turn_is_looked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As callers do whose clocks differ; no more moments are kept than a few, and answers stay right."""
+    promotions = Promotions(
+        table(*(row(f"p{day}", "i1", starts=day, ends=day + 1) for day in range(100))), find
+    )
+    looked: list[int] = []
+    between = promotions._between
+
+    def counted(now: int) -> Any:
+        looked.append(now)
+        return between(now)
+
+    monkeypatch.setattr(promotions, "_between", counted)
+    for _ in range(50):
+        for day in (1, 50, 99):
+            assert promotions.valid_at(day).tolist() == [1]
+            best = promotions.best(1, day)
+            assert best is not None and best.promotion_id == f"p{day}"
+    assert looked == [1, 50, 99]
+    for day in range(100):
+        promotions.valid_at(day)
+    assert len(promotions._looked_up) == REMEMBERED
 
 
 def test_the_best_promotion_is_the_largest_discount_then_the_easiest_then_the_most_urgent() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,6 +19,7 @@ from proto.fedrank.ranking.v1 import ranking_pb2 as pb
 from proto.fedrank.ranking.v1.ranking_pb2_grpc import RankingServiceStub
 from server.errors import FeedbackUnavailable, ProfileUnavailable, StoreFull
 from server.serving.engine import Engine
+from server.serving.query import Events
 from server.serving.service import ServiceRules
 
 NOW = 1_700_000_000
@@ -207,6 +209,29 @@ def test_every_bad_field_is_named_at_once_and_a_flood_of_them_is_cut(stub: Any) 
     assert code is grpc.StatusCode.INVALID_ARGUMENT
     assert len(fields) == 10
     assert words.endswith("and 9990 more")
+
+
+def test_stored_events_become_columns_in_the_thread_of_the_store(
+    stub: Any, store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many there are, other callers do not wait for it."""
+    threads = []
+    read, columns = store.history, Events.of
+
+    def history(shopper: str) -> Any:
+        threads.append(threading.get_ident())
+        return read(shopper)
+
+    def of(events: Any) -> Events:
+        threads.append(threading.get_ident())
+        return columns(events)
+
+    assert stub.RecordEvents(messages(event(1), event(2)), timeout=5).acknowledged == 2
+    monkeypatch.setattr(store, "history", history)
+    monkeypatch.setattr(Events, "of", of)
+    answer = stub.Rank(question(shopper=CANARY), timeout=5)
+    assert answer.profile_source == pb.PROFILE_SOURCE_STORED
+    assert len(threads) == 2 and len(set(threads)) == 1
 
 
 def test_ten_thousand_events_of_history_are_answered_from_the_newest(stub: Any) -> None:
