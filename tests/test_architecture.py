@@ -37,6 +37,7 @@ DOORS = {
     "faiss": ("server/serving/index_*.py", "evaluation/bench/ranking_index*.py"),
     "onnx": ("model/onnx_tower.py",),
     "onnxruntime": ("server/serving/tower.py",),
+    "numba": ("model/compiling.py",),
     "uvloop": ("server/serving/endpoint.py",),
     "prometheus_client": ("server/serving/metrics*.py",),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
@@ -35,6 +36,7 @@ def build(run: Run, merchant: Merchant = None, version: Version = None, as_json:
     from server.serving.snapshot_source import SnapshotSource
 
     began = time.perf_counter()
+    import_module("server.serving.engine")  # compiles its loops, where no machine code is kept yet
     source = SnapshotSource(
         Registry(run / "registry"), run / "catalogue.parquet", merchant_id=merchant, version=version
     )
