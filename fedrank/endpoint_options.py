@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
@@ -10,7 +11,7 @@ from typing import Self
 from server.errors import EndpointError
 from server.serving.credentials import TlsFiles
 from server.serving.endpoint import EndpointConfig
-from server.serving.identity import TRUST_DOMAIN
+from server.serving.identity import TRUST_DOMAIN, check_domain
 from server.serving.limits import MAX_CALLS
 from server.serving.quotas import Quota
 
@@ -67,7 +68,12 @@ class EndpointOptions:
     log_level: int = 30
 
     def __post_init__(self) -> None:
-        """Refuse what no endpoint can do, before a worker is started."""
+        """Refuse what no endpoint can do, before a worker is started; raises `EndpointError`."""
+        for name in ("quota", "refresh_seconds", "drain_seconds", "drain_notice", "access_log"):
+            value = getattr(self, name)
+            if value is not None and not math.isfinite(value):
+                raise EndpointError(f"--{name.replace('_', '-')} is {value}; give a finite number")
+        check_domain(self.trust_domain)
         self.config()
         self.share_of_quota()
 

@@ -25,6 +25,7 @@ FAMILIES: tuple[tuple[str, str, int], ...] = (
     ("simulation.staging", "LedgerInUse", BUDGET),
     ("simulation.errors", "SimulationError", DATA),
     ("server.coordination.config", "ConfigError", USAGE),
+    ("server.errors", "PolicyError", USAGE),
     ("server.errors", "ServerError", DATA),
     ("model.errors", "EncoderError", USAGE),
     ("model.errors", "ModelError", DATA),

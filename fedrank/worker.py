@@ -15,7 +15,7 @@ def main() -> None:
 
     options = EndpointOptions.from_json(sys.stdin.readline())
     set_up_logs(LogFormat(options.log_format), options.log_level)
-    serve_here(options, lambda address, version: print(f"ready {version}", flush=True), sys.stdin)
+    serve_here(options, lambda _, version, __: print(f"ready {version}", flush=True), sys.stdin)
 
 
 if __name__ == "__main__":

@@ -128,9 +128,11 @@ class CertificateAuthority:
     def revoke(self, pem: bytes, now: datetime) -> int:
         """Put a certificate (PEM) on the revocation list; returns how many are on it.
 
-        Raises `CertificateError` where it is not one of this authority's.
+        Raises `CertificateError` where it is not one that this authority has issued to a caller: endpoints look at
+        callers alone, so that any other would seem revoked and go on.
         """
         certificate = _issued_by(self.certificate, pem)
+        _check_of_caller(certificate)
         path = self.folder / REVOKED
         before = x509.load_pem_x509_crl(path.read_bytes())
         entries = {entry.serial_number: entry for entry in before}
@@ -218,6 +220,16 @@ def _issued_by(authority: x509.Certificate, pem: bytes) -> x509.Certificate:
             "the file holds no certificate that this authority has issued; give the .pem file of a caller"
         ) from error
     return certificate
+
+
+def _check_of_caller(certificate: x509.Certificate) -> None:
+    named = (extension.value for extension in certificate.extensions)
+    purposes = [purpose for value in named if isinstance(value, x509.ExtendedKeyUsage) for purpose in value]
+    if ExtendedKeyUsageOID.CLIENT_AUTH not in purposes:
+        raise CertificateError(
+            "the certificate is no caller's but an endpoint's or the authority's own, which callers would go on "
+            "trusting; give MERCHANT-ROLE.pem, or renew the endpoint's pair with `fedrank certificates make --renew`"
+        )
 
 
 def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:

@@ -99,7 +99,13 @@ DrainNotice = Annotated[
     ),
 ]
 MetricsPort = Annotated[
-    int | None, typer.Option(help="Offer Prometheus metrics on this port.", rich_help_panel=RUNNING)
+    int | None,
+    typer.Option(
+        help="Offer Prometheus metrics on this port; 0 takes a free one, which is printed.",
+        min=0,
+        max=65535,
+        rich_help_panel=RUNNING,
+    ),
 ]
 MetricsHost = Annotated[str, typer.Option(help="Address of the metrics port.", rich_help_panel=RUNNING)]
 LogFormatOption = Annotated[
@@ -143,6 +149,8 @@ def serve(
 ) -> None:
     """Answer rankings over gRPC. Prints `ready ADDRESS model VERSION`; SIGTERM or Ctrl-C stops it cleanly.
 
+    With --metrics-port that line goes on with `metrics URL`.
+
     Shoppers' events are read from and written to the run's store/events.db with its keys/, unless --store and --keys
     name others; neither is ever made.
     """
@@ -152,14 +160,21 @@ def serve(
     options = _options(context.params)
     set_up_logs(LogFormat(log_format), options.log_level)
     unchecked = "" if client_ca else " (callers are not checked)"
-    run_endpoint(
-        options, lambda address, model: print(f"ready {address} model {model}{unchecked}", flush=True)
-    )
+
+    def ready(address: str, model: str, metrics: str | None) -> None:
+        offered = "" if metrics is None else f" metrics {metrics}"
+        print(f"ready {address} model {model}{offered}{unchecked}", flush=True)
+
+    run_endpoint(options, ready)
 
 
 def _options(words: dict[str, Any]) -> EndpointOptions:
-    """The command's words, which typer keeps by the names that the options have; paths are still text."""
+    """The command's words, which typer keeps by the names that the options have; paths are still text.
+
+    What no endpoint can do is wrong usage.
+    """
     from fedrank.endpoint_options import EndpointOptions
+    from server.errors import EndpointError
 
     run = Path(words["run"])
     places = {
@@ -167,4 +182,7 @@ def _options(words: dict[str, Any]) -> EndpointOptions:
         "keys": words["keys"] or str(run / "keys"),
         "admit": tuple(words["admit"] or ()),
     }
-    return EndpointOptions(**{**words, **places}, log_level=logging.getLogger().level)
+    try:
+        return EndpointOptions(**{**words, **places}, log_level=logging.getLogger().level)
+    except EndpointError as error:
+        raise typer.BadParameter(str(error)) from error

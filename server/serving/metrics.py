@@ -160,8 +160,11 @@ class Metrics:
 
 
 @contextmanager
-def metrics_of_this_process(registry: CollectorRegistry, host: str, port: int) -> Iterator[None]:
-    """Offer one process's numbers at http://host:port/metrics; raises `EndpointError` where the port is taken."""
+def metrics_of_this_process(registry: CollectorRegistry, host: str, port: int) -> Iterator[str]:
+    """Offer one process's numbers on a port, 0 for a free one, and give their URL.
+
+    Raises `EndpointError` where the port is taken.
+    """
     try:
         server, thread = start_http_server(port, addr=host, registry=registry)
     except OSError as error:
@@ -169,7 +172,7 @@ def metrics_of_this_process(registry: CollectorRegistry, host: str, port: int) -
             f"metrics cannot listen on {host}:{port} ({error.strerror}); give another --metrics-port"
         ) from error
     try:
-        yield
+        yield f"http://{f'[{host}]' if ':' in host else host}:{server.server_port}/metrics"
     finally:
         server.shutdown()
         server.server_close()
@@ -195,9 +198,9 @@ class SharedMetrics:
 
 
 @contextmanager
-def metrics_of_workers(host: str, port: int) -> Iterator[tuple[SharedMetrics, dict[str, str]]]:
-    """Offer the sum of several workers' numbers; gives what counts, and the environment that workers need."""
+def metrics_of_workers(host: str, port: int) -> Iterator[tuple[SharedMetrics, dict[str, str], str]]:
+    """Offer the sum of several workers' numbers; gives what counts, the environment for workers, and the URL."""
     with tempfile.TemporaryDirectory(prefix="fedrank-metrics-") as folder:
         shared = SharedMetrics(Path(folder))
-        with metrics_of_this_process(shared.registry, host, port):
-            yield shared, {FOLDER_VARIABLE: folder}
+        with metrics_of_this_process(shared.registry, host, port) as url:
+            yield shared, {FOLDER_VARIABLE: folder}, url

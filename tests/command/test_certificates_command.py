@@ -67,6 +67,17 @@ def test_a_revoked_certificate_is_on_the_list(tmp_path: Path) -> None:
     assert listed == {(read.issuer, read.serial)}
 
 
+@pytest.mark.parametrize("name", ["ca.pem", "server.pem"])
+def test_what_is_no_callers_is_not_revoked(tmp_path: Path, name: str) -> None:
+    """Endpoints look at callers alone; exit code 3 with what to give, and the list stays as it is."""
+    make(tmp_path, "--server", "localhost")
+    before = (tmp_path / "revoked.pem").read_bytes()
+    refused = run("revoke", "--out", tmp_path, tmp_path / name)
+    assert isinstance(refused.exception, CertificateError)
+    assert "is no caller's" in str(refused.exception)
+    assert (tmp_path / "revoked.pem").read_bytes() == before
+
+
 @pytest.mark.parametrize(
     "words",
     [

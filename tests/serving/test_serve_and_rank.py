@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +26,7 @@ from client.store_retention import expire
 from fedrank.commands.rank import SurfaceName, read_history
 from fedrank.endpoint import run_endpoint
 from fedrank.endpoint_options import EndpointOptions
-from fedrank.exits import UNREACHABLE, exit_code
+from fedrank.exits import DATA, UNREACHABLE, USAGE, exit_code
 from fedrank.shopper_events import ShopperEvents
 from model.features import SURFACES
 from privacy.database import migrate, opened
@@ -41,10 +42,11 @@ APP = """
 import typer
 from fedrank.commands.rank import rank
 from fedrank.commands.serve import serve
+from fedrank.exits import reporting
 app = typer.Typer(pretty_exceptions_enable=False)
 app.command()(serve)
 app.command()(rank)
-app()
+reporting(app)
 """
 SIMULATION = ("--stored-profiles",)
 """What the endpoint of all shoppers' devices is started with."""
@@ -189,20 +191,28 @@ def test_a_merchants_endpoint_uses_only_its_own_catalogue_and_shoppers(stocked: 
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "code", "words"),
     [
-        (["--host", "0.0.0.0"], "give --tls-cert and --tls-key"),
-        (["--merchant", "nobody"], "merchant 'nobody' has no item"),
-        (["--version", "0" * 16], "no model version '0000000000000000'"),
-        (["--tls-cert", "x.pem"], "give --tls-cert, --tls-key and --client-ca together"),
-        (["--policy", "missing.toml"], "the policy missing.toml cannot be read"),
-        (["--metrics-port", "1", "--metrics-host", "192.0.2.1"], "give another --metrics-port"),
+        (["--host", "0.0.0.0"], USAGE, "give --tls-cert and --tls-key"),
+        (["--merchant", "nobody"], DATA, "merchant 'nobody' has no item"),
+        (["--version", "0" * 16], DATA, "no model version '0000000000000000'"),
+        (["--tls-cert", "x.pem"], USAGE, "give --tls-cert, --tls-key and --client-ca together"),
+        (["--policy", "missing.toml"], USAGE, "the policy missing.toml cannot be read"),
+        (["--metrics-port", "1", "--metrics-host", "192.0.2.1"], DATA, "give another --metrics-port"),
+        (["--port", "99999"], USAGE, "port is 99999"),
+        (["--quota", "0"], USAGE, "the quota's per_second is 0"),
+        (["--quota", "nan"], USAGE, "--quota is nan"),
+        (["--refresh-seconds", "nan"], USAGE, "--refresh-seconds is nan; give a finite number"),
+        (["--drain-seconds", "inf"], USAGE, "--drain-seconds is inf"),
+        (["--access-log", "nan"], USAGE, "--access-log is nan"),
+        (["--metrics-port", "-1"], USAGE, "--metrics-port"),
+        (["--trust-domain", "Shop Example"], USAGE, "the trust domain is 'Shop Example'"),
     ],
 )
 def test_an_endpoint_that_cannot_be_opened_says_why_and_never_says_ready(
-    stocked: Path, arguments: list[str], words: str
+    stocked: Path, arguments: list[str], code: int, words: str
 ) -> None:
-    """Nothing on standard output, a failing status, and the next step."""
+    """Nothing on standard output, exit code 2 for wrong usage and 3 for the rest, and the next step."""
     done = subprocess.run(
         command("serve", "--run", str(stocked), "--port", "0", *arguments),
         capture_output=True,
@@ -211,9 +221,30 @@ def test_an_endpoint_that_cannot_be_opened_says_why_and_never_says_ready(
         cwd=ROOT,
         env={**os.environ, "COLUMNS": "300"},
     )
-    assert done.returncode != 0
+    assert done.returncode == code
     assert done.stdout == ""
     assert words in done.stderr
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_the_ready_line_names_the_port_that_metrics_took(stocked: Path, workers: str) -> None:
+    """With `--metrics-port 0` nobody could find it otherwise."""
+    process = subprocess.Popen(
+        command("serve", "--run", str(stocked), "--port", "0", "--metrics-port", "0", "--workers", workers),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        cwd=ROOT,
+    )
+    assert process.stdout is not None
+    try:
+        words = process.stdout.readline().split()
+        assert (words[0], words[2], words[4]) == ("ready", "model", "metrics")
+        with urllib.request.urlopen(words[5], timeout=20) as answer:
+            assert b"fedrank_" in answer.read()
+    finally:
+        process.terminate()
+        process.wait(30)
 
 
 def endpoint_options(run: Path, **changes: Any) -> EndpointOptions:
@@ -271,9 +302,8 @@ def test_asking_where_nobody_listens_fails_with_how_to_start_an_endpoint() -> No
         timeout=60,
         cwd=ROOT,
     )
-    assert done.returncode != 0
+    assert done.returncode == UNREACHABLE
     assert done.stdout == ""
-    assert "EndpointUnreachable" in done.stderr
     assert "fedrank serve" in done.stderr
 
 
