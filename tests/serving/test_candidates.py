@@ -51,6 +51,16 @@ def test_hidden_items_are_in_no_answer_of_any_surface(engine: Engine) -> None:
         assert ids(rank(engine, query)) == ["item-00"], surface
 
 
+def test_what_was_dismissed_is_in_no_answer_of_any_surface(engine: Engine) -> None:
+    """In the history or in this session; unless the caller asks for what was seen."""
+    for surface in Surface:
+        query = replace(HOME, surface=surface, k=60, words="coffee tea", item_id="item-07", segment=0)
+        for told in ({"history": bought(8, kind="dismiss")}, {"session": bought(8, kind="dismiss")}):
+            asked = replace(query, history=told.get("history"), session=told.get("session", ()))
+            assert "item-08" not in ids(rank(engine, asked)), surface
+            assert "item-08" in ids(rank(engine, replace(asked, exclude_seen=False))), surface
+
+
 def test_what_is_out_of_stock_or_hidden_by_the_shop_is_in_no_answer(
     registry: Registry, run_folder: Path, catalogue: pl.DataFrame
 ) -> None:

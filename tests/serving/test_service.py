@@ -331,6 +331,10 @@ BAD_EVENTS: dict[str, tuple[dict[str, Any], str]] = {
     "no time": ({"timestamp": None}, "timestamp"),
     "future": ({"timestamp": {"seconds": NOW + 2 * 86400}}, "timestamp"),
     "rank zero": ({"impression": {"surface": 1, "rank": 0}}, "impression.rank"),
+    "a propensity of nonsense": (
+        {"impression": {"surface": 1, "rank": 1, "propensity": float("nan")}},
+        "impression.propensity",
+    ),
     "impression nowhere": ({"impression": {"surface": 0, "rank": 1}}, "impression.surface"),
     "unknown kind": ({"interaction": {"kind": 44}}, "interaction.kind"),
     "nan price": ({"interaction": {"kind": 1, "price": float("nan")}}, "interaction.price"),
