@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -224,27 +223,6 @@ def test_an_endpoint_that_cannot_be_opened_says_why_and_never_says_ready(
     assert done.returncode == code
     assert done.stdout == ""
     assert words in done.stderr
-
-
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_the_ready_line_names_the_port_that_metrics_took(stocked: Path, workers: str) -> None:
-    """With `--metrics-port 0` nobody could find it otherwise."""
-    process = subprocess.Popen(
-        command("serve", "--run", str(stocked), "--port", "0", "--metrics-port", "0", "--workers", workers),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        cwd=ROOT,
-    )
-    assert process.stdout is not None
-    try:
-        words = process.stdout.readline().split()
-        assert (words[0], words[2], words[4]) == ("ready", "model", "metrics")
-        with urllib.request.urlopen(words[5], timeout=20) as answer:
-            assert b"fedrank_" in answer.read()
-    finally:
-        process.terminate()
-        process.wait(30)
 
 
 def endpoint_options(run: Path, **changes: Any) -> EndpointOptions:

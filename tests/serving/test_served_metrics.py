@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from endpoint_process import children, eventually, serving
+from endpoint_process import FEDRANK, children, eventually, serving
 
 from client.ranking import RankingClient, RequestRefused, Retries
 from client.ranking_words import HistoryEvent, Interaction, Question, Surface
@@ -138,3 +139,19 @@ def test_two_workers_are_added_up_and_a_killed_one_leaves_its_counts(stocked: Pa
 def sum_of(name: str, found: dict[str, float]) -> float:
     """The sum of a metric over its labels."""
     return sum(value for sample, value in found.items() if sample.startswith(name))
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_the_ready_line_names_the_port_that_metrics_took(stocked: Path, workers: str) -> None:
+    """With `--metrics-port 0` nobody could find it otherwise."""
+    command = [FEDRANK, "serve", "--run", stocked, "--port", "0", "--metrics-port", "0", "--workers", workers]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert process.stdout is not None
+    try:
+        words = process.stdout.readline().split()
+        assert (words[0], words[2], words[4]) == ("ready", "model", "metrics")
+        with urllib.request.urlopen(words[5], timeout=20) as answer:
+            assert b"fedrank_" in answer.read()
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
