@@ -24,7 +24,7 @@ _UNLEARNED: dict[str, dict[str, float]] = {
     "home": {"affinity": 1.0, "session": 0.25},
     "search": {"affinity": 0.5, "session": 0.25, "text": 1.0},
     "detail": {"affinity": 0.25, "session": 1.0, "complement": 0.5},
-    "cart": {"affinity": 0.25, "session": 0.5, "complement": 2.0},
+    "cart": {"affinity": 0.25, "session": 0.5, "complement": 1.0},
     "new_arrivals": {"affinity": 1.0, "session": 0.25, "fresh": 1.0},
     "promotion": {"affinity": 1.0, "session": 0.25},
 }

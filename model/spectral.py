@@ -160,6 +160,8 @@ def _filtered(block: GramBlock, dim: int) -> tuple[Array, Array]:
 
 def signed(basis: Array) -> Array:
     """Return the columns with their largest entry positive, since an eigenvector's sign is arbitrary."""
+    if not basis.size:
+        return basis
     largest = np.abs(basis).argmax(axis=0)
     return np.asarray(basis * np.sign(basis[largest, np.arange(basis.shape[1])]))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,9 +55,9 @@ _SEEN = {
     Surface.HOME: _DONE_WITH,
     Surface.NEW_ARRIVALS: _DONE_WITH,
     Surface.PROMOTION: _DONE_WITH,
-    Surface.CART: {*_DONE_WITH, "add_to_cart"},
-    Surface.DETAIL: set[str](),
-    Surface.SEARCH: set[str](),
+    Surface.CART: {"dismiss"},
+    Surface.DETAIL: {"dismiss"},
+    Surface.SEARCH: {"dismiss"},
 }
 _WORDS = ("green tea", "steel", "pot cup", "cotton shirt", "nothing like it")
 
@@ -188,13 +188,20 @@ def _done_with(query: RankQuery) -> set[str]:
     barred = {query.item_id} if query.surface is Surface.DETAIL else set[str]()
     if not query.exclude_seen:
         return barred
-    for told in (query.history, query.session):
-        events = told if isinstance(told, Events) else Events.of(told or ())
-        done = zip(events.item_ids, events.kinds, strict=True)
-        barred |= {item for item, kind in done if KINDS[kind] in _SEEN[query.surface]}
+    done = [*_told(query.history), *_told(query.session)]
+    barred |= {item for item, kind in done if kind in _SEEN[query.surface]}
     if query.surface is Surface.CART:
-        barred |= {query.item_id}
+        put_in = {item for item, kind in done if kind == "add_to_cart"}
+        bought = {item for item, kind in done if kind == "purchase"}
+        basket = {item for item, kind in _told(query.session) if kind == "add_to_cart"}
+        barred |= {query.item_id} | (put_in - bought) | basket
     return barred
+
+
+def _told(events: Events | Sequence[PastEvent] | None) -> list[tuple[str, str]]:
+    """Items and kinds of some events."""
+    told = events if isinstance(events, Events) else Events.of(events or ())
+    return [(item, KINDS[kind]) for item, kind in zip(told.item_ids, told.kinds, strict=True)]
 
 
 def check_answers(

@@ -25,11 +25,11 @@ _SEEN: dict[Surface, tuple[str, ...]] = {
     Surface.HOME: _DONE_WITH,
     Surface.NEW_ARRIVALS: _DONE_WITH,
     Surface.PROMOTION: _DONE_WITH,
-    Surface.CART: ("add_to_cart", *_DONE_WITH),
-    Surface.SEARCH: (),
-    Surface.DETAIL: (),
+    Surface.CART: ("dismiss",),
+    Surface.SEARCH: ("dismiss",),
+    Surface.DETAIL: ("dismiss",),
 }
-"""Event kinds after which a surface does not list an item again, unless asked to."""
+"""Event kinds after which a surface does not list an item again, unless asked to; on cart also what was put in."""
 _IS_SEEN = {surface: np.isin(KINDS, kinds) for surface, kinds in _SEEN.items()}
 _IS_WANTED = np.isin(KINDS, POSITIVE_KINDS)
 _ADDED, _BOUGHT = KINDS.index("add_to_cart"), KINDS.index("purchase")
@@ -163,5 +163,8 @@ def _barred(
     if query.exclude_seen:
         barred.update(past.items[_IS_SEEN[query.surface][past.kinds]].tolist())
         if basket is not None:
-            barred.update(read.items[basket].tolist())
+            bought = set(read.items[read.kinds == _BOUGHT].tolist())
+            barred.update(
+                set(read.items[read.kinds == _ADDED].tolist()) - bought, read.items[basket].tolist()
+            )
     return frozenset(barred)

@@ -18,7 +18,7 @@ from server.serving.kernels_reasons import strongest
 from server.serving.profile import Profile
 from server.serving.query import Basis, RankQuery, Reason, ReasonKind, Surface
 from server.serving.reasons_causes import drops
-from server.serving.reasons_naming import DONE, SIMILAR, STRENGTH, reasons_of, short, together
+from server.serving.reasons_naming import DONE, PUT_IN, SIMILAR, STRENGTH, reasons_of, short, together
 from server.serving.reasons_popular import popularity_of
 from server.serving.rerank import Chosen, is_fresh
 from server.serving.scoring import Parts
@@ -100,7 +100,7 @@ def _because(
     return [
         None
         if cause < 0
-        else known[cause, together(snapshot.card, in_cart=cause != anchor)]
+        else known[cause, together(snapshot.card, in_cart=cause != anchor and strength == PUT_IN)]
         if goes_with
         else known[cause, SIMILAR if cause == anchor else DONE[strength]]
         for cause, goes_with, strength in zip(*named.tolist(), strict=True)

@@ -32,6 +32,7 @@ _DONE = {
 }
 """By kind of event, the strongest first: it names what the shopper did with the cause."""
 DONE = [Phrase(ReasonKind.HISTORY, words) for words in _DONE.values()]
+PUT_IN = [*_DONE].index("add_to_cart")
 STRENGTH = [[*_DONE].index(kind) if kind in _DONE else len(_DONE) for kind in KINDS]
 """The place in `DONE` of each kind of event."""
 SIMILAR = Phrase(ReasonKind.SIMILAR, "similar to {}")
