@@ -144,7 +144,18 @@ def sum_of(name: str, found: dict[str, float]) -> float:
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_the_ready_line_names_the_port_that_metrics_took(stocked: Path, workers: str) -> None:
     """With `--metrics-port 0` nobody could find it otherwise."""
-    command = [FEDRANK, "serve", "--run", stocked, "--port", "0", "--metrics-port", "0", "--workers", workers]
+    command: list[str | Path] = [
+        FEDRANK,
+        "serve",
+        "--run",
+        stocked,
+        "--port",
+        "0",
+        "--metrics-port",
+        "0",
+        "--workers",
+        workers,
+    ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     assert process.stdout is not None
     try:
