@@ -64,11 +64,12 @@ def _most_popular(snapshot: Snapshot, items: Ints, rows: Ints) -> Ints:
 def _close_in_meaning(snapshot: Snapshot, question: Question, exact: Ints) -> Ints:
     """Items near the vector of the words, in the order of the whole score; none where the words mean nothing here.
 
-    An encoder of words alone knows nothing of words that no item holds.
+    An encoder of words alone knows nothing of words that no item holds, and a version nothing of words that came
+    with items added since: their vector is zero.
     """
     text, matches = question.parts.text, question.parts.matches
     held = matches is not None and len(matches.items)
-    if text is None or not (held or snapshot.reader.reads_sentences):
+    if text is None or not text.any() or not (held or snapshot.reader.reads_sentences):
         return exact[:0]
     meaning = np.zeros_like(question.parts.query)
     meaning[: snapshot.dim] = text
@@ -76,7 +77,7 @@ def _close_in_meaning(snapshot: Snapshot, question: Question, exact: Ints) -> In
     items, likeness = nearest(snapshot, deeper, meaning)
     vectors = snapshot.index.vectors[items, : snapshot.dim]
     lengths = np.linalg.norm(vectors, axis=1) * np.linalg.norm(text)
-    close = items[likeness >= CLOSE * lengths]
+    close = items[(likeness >= CLOSE * lengths) & (lengths > 0)]
     close = close[~np.isin(close, exact)][: question.wanted - len(exact)]
     order = np.argsort(-snapshot.index.score(question.parts.query, close), kind="stable")
     return np.asarray(close[order], dtype=np.int64)

@@ -28,6 +28,10 @@ _NOTHING = np.empty(0, dtype=np.int64)
 _DENSE = 64
 """Looking through all items costs less than sorting what was read, where that is more than this part of them."""
 
+_FUNCTION_WORDS = {"and", "at", "by", "for", "from", "in", "of", "on", "or", "the", "to", "with", "without"}
+"""English ones; a letter alone, as in "vitamin a", is none."""
+_FUNCTION_WEIGHT = 0.02
+
 _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff"
 _RUN = re.compile(rf"[{_CJK}]+|[^\W_{_CJK}]+")
 _STARTS_CJK = re.compile(rf"[{_CJK}]")
@@ -127,7 +131,8 @@ class WordIndex:
         """Items that hold any word of `query`; none for a query without words.
 
         A word's weight is ln(1 + items / items holding it), the usual inverse document frequency; a word that
-        no item holds weighs as if half an item held it. The rarest words are looked up first, and those are left out
+        no item holds weighs as if half an item held it. Function words, rare as they may be in titles, weigh a
+        fiftieth: "for" is not what somebody looks for. The rarest words are looked up first, and those are left out
         that would bring the items read above `MAX_READ`: they tell the least. The rarest is never left out.
         """
         found = {word: self._holders(word) for word in words_of(query)[:MAX_QUERY_WORDS]}
@@ -135,16 +140,17 @@ class WordIndex:
         read = set(rarest_first[: max(1, _fitting([len(found[word]) for word in rarest_first]))])
         words = tuple(word for word in found if word in read)
         holders = [found[word] for word in words]
-        items, shares = self._summed(holders, self._weights(holders))
+        items, shares = self._summed(holders, self._weights(words, holders))
         return Matches(words=words, items=items, shares=shares, holders=holders)
 
     def _holders(self, word: str) -> Holders:
         return Holders([(part.first, part.holders(word)) for part in self._parts])
 
-    def _weights(self, holders: Sequence[Holders]) -> npt.NDArray[np.int32]:
+    def _weights(self, words: Sequence[str], holders: Sequence[Holders]) -> npt.NDArray[np.int32]:
         """Of each word, in millionths of all."""
         counts = np.array([max(len(items), 0.5) for items in holders], dtype=np.float64)
         weights = np.log1p(self._items / counts)
+        weights *= [_FUNCTION_WEIGHT if word in _FUNCTION_WORDS else 1.0 for word in words]
         return np.rint(weights / max(float(weights.sum()), 1e-9) * MILLION).astype(np.int32)
 
     def _summed(

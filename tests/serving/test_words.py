@@ -51,6 +51,15 @@ def test_an_item_with_every_word_covers_the_query_and_a_rare_word_counts_more(in
     assert index.match("green tea").coverage.max() == pytest.approx(1.0)
 
 
+def test_a_function_word_weighs_little_however_rare_it_is() -> None:
+    """Of "milk for kids" the milk is found before what only says "for"; alone it is looked up all the same."""
+    titles = ["better for you", "milk 1 gal", "kids milk", *["kids cereal"] * 20, *["soup"] * 20]
+    found = WordIndex.over(titles).match("milk for kids")
+    assert found.items[np.argsort(-found.shares, kind="stable")][:2].tolist() == [2, 1]
+    assert found.items[-1] != 0 and int(found.items[found.shares.argmin()]) == 0
+    assert WordIndex.over(titles).match("for").items.tolist() == [0]
+
+
 def test_the_words_an_item_holds_are_named_in_the_order_of_the_query(index: WordIndex) -> None:
     """The reason of a search result comes from here."""
     matches = index.match("tea dark coffee")
