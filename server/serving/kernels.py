@@ -88,12 +88,15 @@ def _holds(values: Array, value: int) -> bool:
 
 @compiled_for("int64(int64[::1], int64[::1], boolean[::1], int64, int64[::1])")
 def distinct_items(items: Array, kinds: Array, counting: Array, anchor: int, found: Array) -> int:
-    """Write the anchor (-1: none) and the items of events of kinds that count, each once; return how many."""
+    """Write the anchor (-1: none) and the items whose first event is of a kind that counts; return how many."""
     count = 0
     if anchor >= 0:
         found[0], count = anchor, 1
     for place in range(len(items)):
-        if count < len(found) and counting[kinds[place]] and not _holds(found[:count], items[place]):
+        if count == len(found):
+            break
+        is_first = items[place] != anchor and not _holds(items[:place], items[place])
+        if is_first and counting[kinds[place]]:
             found[count] = items[place]
             count += 1
     return count

@@ -167,10 +167,12 @@ def strongest(
     named: Array,
 ) -> None:
     """Write for each listed item (3, k): the cause without which it loses most, or -1; 1 where most of it is
-    what goes together; and the least `strength` (kinds,) among the kinds of the cause's events.
+    what goes together; and the least `strength` (kinds,) among the kinds of the cause's events since
+    it was last rejected; to be rejected is the greatest strength.
 
     Nothing is named where no more than `least` would be lost, and no item is a cause of itself.
     """
+    rejected = strength.max()
     for row in range(len(listed)):
         worst, found = least, -1
         for cause in range(len(causes)):
@@ -183,4 +185,6 @@ def strongest(
             named[1, row] = 2 * together[found, row] > worst
             for event in range(len(items)):
                 if items[event] == causes[found]:
+                    if strength[kinds[event]] == rejected:
+                        break
                     named[2, row] = min(named[2, row], strength[kinds[event]])

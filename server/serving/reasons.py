@@ -78,12 +78,12 @@ def _personal(
         found = _because(snapshot, profile, parts, causes, items, least)
     if None not in found:
         return [reason for reason in found if reason is not None]
-    general = _general(snapshot, query, profile, parts, items)
+    general = _general(snapshot, query, profile, parts, causes, items)
     return [reason or other for reason, other in zip(found, general, strict=True)]
 
 
 def _tried(profile: Profile) -> Ints:
-    """Items that may be a cause: the one looked at, and the newest ones that the shopper wanted."""
+    """Items that may be a cause: the one looked at, and the newest ones that were not rejected last."""
     read, anchor = profile.read, -1 if profile.anchor is None else profile.anchor
     found = np.empty(MAX_CAUSES, dtype=np.int64)
     return found[: distinct_items(read.items, read.kinds, _IS_POSITIVE, anchor, found)]
@@ -108,12 +108,15 @@ def _because(
 
 
 def _general(
-    snapshot: Snapshot, query: RankQuery, profile: Profile, parts: Parts, items: Ints
+    snapshot: Snapshot, query: RankQuery, profile: Profile, parts: Parts, causes: Ints, items: Ints
 ) -> list[Reason]:
     """What speaks for each item although no single event does."""
     rows = snapshot.index.vectors[items, : snapshot.dim]
-    taste = parts.weights[:2] @ parts.pooled[:2, : snapshot.dim]
     given = profile.reading.given
+    taste = np.zeros(snapshot.dim, dtype=np.float32)
+    # What rejections alone say of an item is no reason to list it.
+    if len(causes) > (profile.anchor is not None):
+        taste = parts.weights[:2] @ parts.pooled[:2, : snapshot.dim]
     fitting = _PROFILE
     if given is not None:
         taste = taste + parts.weights[0] * given

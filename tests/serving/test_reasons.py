@@ -109,6 +109,16 @@ def told(events: Events | Sequence[PastEvent] | None) -> list[PastEvent]:
     return list(events or ())
 
 
+def wanted(query: RankQuery) -> set[str]:
+    """The items whose newest event, the session's being the newest, is no rejection."""
+    newest = {
+        event.item_id: event.kind
+        for events in (told(query.history), told(query.session))
+        for event in sorted(events, key=lambda event: event.time or NOW)
+    }
+    return {item_id for item_id, kind in newest.items() if kind in POSITIVE_KINDS}
+
+
 def has_same_basket(query: RankQuery, item_id: str) -> bool:
     """Whether a cart without an item is still the rest of the same basket, and not the whole history instead."""
     left = [event for event in told(query.session) if event.item_id != item_id]
@@ -145,7 +155,7 @@ def test_the_named_cause_is_the_event_whose_removal_costs_the_item_most(
 ) -> None:
     """The deletion test: without the named cause the score falls, and further than without another."""
     before = scores(engine, query)
-    positive = {e.item_id for e in [*told(query.history), *told(query.session)] if e.kind in POSITIVE_KINDS}
+    positive = wanted(query)
     for item in listed(engine, replace(query, k=3)):
         if item.reason and item.reason.kind in NAMED and item.reason.item_id != query.item_id:
             row = NAMES.index(item.item_id)
@@ -211,6 +221,45 @@ def test_the_phrase_says_what_the_shopper_did_with_the_cause(engine: Engine) -> 
             i.reason.text for i in listed(engine, query) if i.reason and i.reason.kind is ReasonKind.HISTORY
         }
         assert {text.split(" 红茶")[0] for text in texts} == {f"because {words}"}
+
+
+def did(*done: tuple[str, str]) -> list[PastEvent]:
+    """Kinds and items, one a minute, the last of them a minute ago."""
+    return [
+        PastEvent(item_id=item_id, kind=kind, time=NOW - 60 * (len(done) - place))
+        for place, (kind, item_id) in enumerate(done)
+    ]
+
+
+@pytest.mark.parametrize("history", ["dismiss", "return", "view dismiss", "purchase return", "view return"])
+@pytest.mark.parametrize("surface", [Surface.HOME, Surface.DETAIL, Surface.CART])
+def test_a_history_of_rejections_is_no_reason_for_anything(
+    engine: Engine, surface: Surface, history: str
+) -> None:
+    """No item is listed because of what was sent back, nor as fitting such a history."""
+    events = did(*[(kind, "item-03") for kind in history.split()])
+    looked_at = "item-05" if surface is Surface.DETAIL else ""
+    query = RankQuery(surface=surface, k=50, timestamp=NOW, history=events, item_id=looked_at)
+    reasons = [item.reason for item in listed(engine, query) if item.reason]
+    assert len(reasons) == 50
+    assert {reason.item_id for reason in reasons} <= {"", looked_at}
+    assert ReasonKind.PROFILE not in {reason.kind for reason in reasons}
+
+
+@pytest.mark.parametrize("rejection", ["dismiss", "return"])
+def test_the_next_strongest_cause_is_named_in_place_of_one_that_was_rejected(
+    engine: Engine, rejection: str
+) -> None:
+    """What was rejected first and wanted again afterwards may be named, for what was done since."""
+    refused = [("purchase", "item-03"), (rejection, "item-03")]
+    for again, causes in ([], {"item-07"}), ([("view", "item-03")], {"item-03", "item-07"}):
+        query = RankQuery(
+            surface=Surface.HOME, k=50, timestamp=NOW, history=did(("view", "item-07"), *refused, *again)
+        )
+        reasons = [item.reason for item in listed(engine, query) if item.reason]
+        named = [reason for reason in reasons if reason.kind is ReasonKind.HISTORY]
+        assert {reason.item_id for reason in named} == causes
+        assert all(reason.text.startswith("because you viewed ") for reason in named)
 
 
 def test_cart_names_what_is_often_bought_with_something_in_it(engine: Engine) -> None:
