@@ -144,7 +144,7 @@ def test_the_closed_form_is_what_asking_again_without_the_cause_gives(
     for row, cause in enumerate(causes.tolist()):
         if has_same_basket(query, NAMES[cause]):
             after = scores(engine, without(query, NAMES[cause]))
-            rounding = 1e-5 * max(1.0, float(np.abs(before).max()))
+            rounding = 1e-5 * max(1.0, float(np.abs(before).max()), float(np.abs(after).max()))
             assert lost.taste[row] + lost.together[row] == pytest.approx(before - after, abs=rounding)
 
 
