@@ -70,7 +70,7 @@ def serve_here(options: EndpointOptions, on_ready: OnReady, parent: IO[str] | No
             )
         inside = Inside(
             engine=engine,
-            service=RankingService(engine, _doors(options, stack), rules_of(options), metrics),
+            service=RankingService(engine, doors_of(options, stack), rules_of(options), metrics),
             guard=_guard(options),
             metrics=metrics,
             access_log=AccessLog(options.access_log, random.random),
@@ -141,17 +141,22 @@ def _guard(options: EndpointOptions) -> Guard:
     return CertificateGuard(rules, is_revoked, time.time, time.monotonic)
 
 
-def _doors(options: EndpointOptions, stack: ExitStack) -> Doors:
-    """Open keyring and store for as long as `stack` lives."""
+def doors_of(options: EndpointOptions, stack: ExitStack) -> Doors:
+    """Open keyring and store for as long as `stack` lives; the store twice, for reading passes a writer by."""
     holder = options.merchant or DEVICES
     keyring = stack.enter_context(closing(_keyring(Path(options.keys))))
-    store = stack.enter_context(EventStore.open(options.store, keyring, holder, create=False))
-    store_thread = stack.enter_context(ThreadPoolExecutor(1))
-    events = ShopperEvents(store, keyring.holder(holder).pseudonymiser)
+    pseudonymiser = keyring.holder(holder).pseudonymiser
+    reader, writer = (
+        ShopperEvents(
+            stack.enter_context(EventStore.open(options.store, keyring, holder, create=False)), pseudonymiser
+        )
+        for _ in range(2)
+    )
     return Doors(
-        profiles=events,
-        feedback=events,
-        store_thread=store_thread,
+        profiles=reader,
+        feedback=writer,
+        profile_thread=stack.enter_context(ThreadPoolExecutor(1)),
+        feedback_thread=stack.enter_context(ThreadPoolExecutor(1)),
         clock=time.time,
         new_ranking_id=lambda: secrets.token_hex(16),
     )

@@ -12,7 +12,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 
@@ -29,7 +29,7 @@ from server.serving.metrics import Metrics
 from server.serving.observation import OBSERVATION, Observation
 from server.serving.query import Basis, Events, RankQuery
 from server.serving.ranking import Ranking
-from server.serving.stores import FeedbackSink, ProfileSource
+from server.serving.stores import FeedbackEvent, FeedbackSink, ProfileSource
 from server.serving.wire import read_query
 
 NAME = pb.DESCRIPTOR.services_by_name["RankingService"].full_name
@@ -41,6 +41,8 @@ STORED_PROFILES_OFF = (
 )
 
 _log = logging.getLogger(__name__)
+_Asked = TypeVar("_Asked")
+_Told = TypeVar("_Told")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +51,10 @@ class Doors:
 
     profiles: ProfileSource
     feedback: FeedbackSink
-    store_thread: Executor
-    """Where calls to the two stores run; one thread where they may not be used by several."""
+    profile_thread: Executor
+    """Where profiles are read; apart from what is stored, so that a ranking does not wait for a stream of events."""
+    feedback_thread: Executor
+    """Where events are stored."""
     clock: Callable[[], float]
     """Unix seconds."""
     new_ranking_id: Callable[[], str]
@@ -122,7 +126,7 @@ class RankingService:
             check_events(request, self._now(), received)
             received += len(request.events)
             known = read_events(request.events, self._engine.snapshot.items)
-            stored = await self._in_store_thread(self._doors.feedback.record, known) if known else 0
+            stored = await self._record(known) if known else 0
             unknown = len(request.events) - len(known)
             self._metrics.recorded(stored, len(known) - stored, unknown)
             answer.acknowledged += len(known)
@@ -145,7 +149,7 @@ class RankingService:
 
     async def _stored(self, shopper: str) -> tuple[Events | None, tuple[str, ...]]:
         try:
-            return await self._in_store_thread(self._history, shopper), ()
+            return await self._in_thread(self._doors.profile_thread, self._history, shopper), ()
         except ProfileUnavailable as error:
             _log.error("stored events cannot be read", extra=fault(error))
             return None, (PROFILE_UNAVAILABLE,)
@@ -155,11 +159,14 @@ class RankingService:
         events = self._doors.profiles.history(shopper)
         return None if events is None else Events.of(events)
 
-    async def _in_store_thread(self, call: Callable[[Any], Any], argument: Any) -> Any:
+    async def _record(self, events: Sequence[FeedbackEvent]) -> int:
+        return await self._in_thread(self._doors.feedback_thread, self._doors.feedback.record, events)
+
+    async def _in_thread(self, thread: Executor, call: Callable[[_Asked], _Told], argument: _Asked) -> _Told:
         loop = asyncio.get_running_loop()
         self.store_queue += 1
         try:
-            return await loop.run_in_executor(self._doors.store_thread, call, argument)
+            return await loop.run_in_executor(thread, call, argument)
         finally:
             self.store_queue -= 1
 

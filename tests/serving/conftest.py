@@ -173,12 +173,17 @@ def open_endpoint_in_thread(engine: Engine, store: MemoryStore, metrics: Metrics
         access_log: float = 0.0,
         **settings: Any,
     ) -> Iterator[str]:
-        with ThreadPoolExecutor(1) as stores, ThreadPoolExecutor(1) as serving:
+        with (
+            ThreadPoolExecutor(1) as reads,
+            ThreadPoolExecutor(1) as writes,
+            ThreadPoolExecutor(1) as serving,
+        ):
             numbers = itertools.count()
             doors = Doors(
                 profiles=store,
                 feedback=store,
-                store_thread=stores,
+                profile_thread=reads,
+                feedback_thread=writes,
                 clock=lambda: clock,
                 new_ranking_id=lambda: f"ranking-{next(numbers)}",
             )

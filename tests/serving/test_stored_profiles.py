@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import sqlite3
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -11,12 +17,13 @@ from guarded_server import files_in, guard_for
 
 from client.ranking import ClientTls, RankingClient, RequestRefused
 from client.ranking_words import HistoryEvent, Impression, Interaction, Question, Surface
-from fedrank.endpoint import rules_of
+from fedrank.endpoint import doors_of, rules_of
 from fedrank.endpoint_options import EndpointOptions
 from proto.fedrank.ranking.v1 import ranking_pb2 as pb
 from proto.fedrank.ranking.v1.ranking_pb2_grpc import RankingServiceStub
 from server.serving.identity import Role
 from server.serving.service import ServiceRules
+from server.serving.stores import FeedbackEvent
 
 NOW = 1_700_000_000
 CANARY = "canary-4711"
@@ -115,6 +122,58 @@ def test_callers_of_another_merchant_take_no_shopper_of_this_one(
                 except RequestRefused as refusal:
                     told.append(type(refusal).__name__)
     assert told == ["cold_start", "RequestRefused"]
+
+
+def test_a_profile_is_read_while_events_wait_for_a_slow_store(
+    address: str, store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A ranking does not stand in line behind a stream of events."""
+    begun, released = threading.Event(), threading.Event()
+
+    def slowly(batch: Sequence[FeedbackEvent]) -> int:
+        """Store nothing before it is told to."""
+        begun.set()
+        assert released.wait(20)
+        return len(batch)
+
+    with RankingClient(address) as client, ThreadPoolExecutor(1) as shop:
+        client.record([SEEN])
+        monkeypatch.setattr(store, "record", slowly)
+        recording = shop.submit(client.record, [SEEN])
+        try:
+            assert begun.wait(20)
+            assert client.rank(ANNA).profile_source == "stored"
+            assert not recording.done()
+        finally:
+            released.set()
+        assert recording.result(20).acknowledged == 1
+
+
+def test_the_endpoint_reads_its_store_while_it_waits_to_write_to_it(stocked: Path) -> None:
+    """Profiles have a store of their own beside the one that events go to; at the end both are closed."""
+    database = stocked / "store" / "events.db"
+    options = EndpointOptions(run=str(stocked), keys=str(stocked / "keys"), store=str(database))
+    seen = FeedbackEvent(
+        event_id="e",
+        ranking_id="",
+        shopper=CANARY,
+        item_id="item-01",
+        merchant_id="m",
+        timestamp=NOW,
+        kind="view",
+    )
+    with ExitStack() as stack, closing(sqlite3.connect(database, isolation_level=None)) as other:
+        doors = doors_of(options, stack)
+        other.execute("BEGIN IMMEDIATE")
+        recording = doors.feedback_thread.submit(doors.feedback.record, [seen])
+        reading = doors.profile_thread.submit(doors.profiles.history, CANARY)
+        assert reading.result(20) is None
+        assert not recording.done()
+        other.execute("ROLLBACK")
+        assert recording.result(20) == 1
+    for thread in (doors.profile_thread, doors.feedback_thread):
+        with pytest.raises(RuntimeError, match="after shutdown"):
+            thread.submit(print)
 
 
 def test_an_impression_brings_its_propensity_to_the_store(address: str, store: Any) -> None:
