@@ -172,7 +172,7 @@ def _changes() -> list[tuple[str, str, Any, str]]:
     """Stage, array, what it is made of, and what the refusal says."""
     found: list[tuple[str, str, Any, str]] = []
     for stage, public in honest().items():
-        for name, value in public.items():
+        for name, value in sorted(public.items()):
             if name not in ("attention", "complement"):
                 found.append((stage, name, None, f"lacks the array '{name}'"))
             found.append((stage, name, np.concatenate([value, value[:1]]), " has shape"))
