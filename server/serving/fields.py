@@ -53,9 +53,9 @@ def _promoted(snapshot: Snapshot, now: int) -> Field:
     if len(snapshot.promotions):
         mask = np.zeros(len(snapshot.items), dtype=np.bool_)
         mask[snapshot.promotions.valid_at(now)] = True
-        return Field(mask=mask)
+        return _listing(mask, f"of {len(snapshot.promotions)} promotions none is valid at this moment")
     if "promotion" in snapshot.items.flags:
-        return Field(mask=snapshot.items.flags["promotion"])
+        return _flagged(snapshot, "promotion")
     missing = (
         "the shop has no promotions and the catalogue has no column promotion: every item was a candidate"
     )
@@ -64,12 +64,25 @@ def _promoted(snapshot: Snapshot, now: int) -> Field:
 
 def _new(snapshot: Snapshot, now: int) -> Field:
     if "new_arrival" in snapshot.items.flags:
-        return Field(mask=snapshot.items.flags["new_arrival"])
+        return _flagged(snapshot, "new_arrival")
     listed = snapshot.items.listed_at
     if (listed >= 0).any():
-        return Field(mask=(listed > now - FRESH_DAYS * DAY) & (listed <= now))
+        mask = (listed > now - FRESH_DAYS * DAY) & (listed <= now)
+        return _listing(
+            mask, f"of {len(mask)} items none was listed in the {FRESH_DAYS} days before this moment"
+        )
     missing = "the catalogue has no column new_arrival and no listed_at: every item was a candidate"
     return Field(mask=None, notices=(missing,))
+
+
+def _flagged(snapshot: Snapshot, name: str) -> Field:
+    mask = snapshot.items.flags[name]
+    return _listing(mask, f"of {len(mask)} items the shop flags none with {name}")
+
+
+def _listing(mask: Bools, nothing: str) -> Field:
+    """The items of a mask; where there are none, `nothing` says so."""
+    return Field(mask=mask, notices=() if mask.any() else (nothing,))
 
 
 def _within(snapshot: Snapshot, field: Field, name: str, wanted: Sequence[str]) -> Field:
