@@ -6,6 +6,7 @@ One worker keeps its numbers in memory. Several write theirs to memory-mapped fi
 
 from __future__ import annotations
 
+import struct
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +22,8 @@ from prometheus_client import (
     multiprocess,
     start_http_server,
 )
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 
 from server.errors import EndpointError
 from server.serving.observation import Observation
@@ -179,6 +182,22 @@ def metrics_of_this_process(registry: CollectorRegistry, host: str, port: int) -
         thread.join()
 
 
+class _WorkersNumbers(Collector):
+    """A collector over the files of all workers, which they make, fill and remove at any moment."""
+
+    def __init__(self, folder: str) -> None:
+        self._collector = multiprocess.MultiProcessCollector(None, path=folder)  # type: ignore[no-untyped-call]
+
+    def collect(self) -> list[Metric]:
+        """Read all files; where one is half made or just gone, read all again after a moment."""
+        for pause in (0.02, 0.1, 0.5):
+            try:
+                return list(self._collector.collect())  # type: ignore[no-untyped-call]
+            except (OSError, ValueError, struct.error):
+                time.sleep(pause)
+        return list(self._collector.collect())  # type: ignore[no-untyped-call]
+
+
 class SharedMetrics:
     """The numbers of all workers, added up by their parent."""
 
@@ -186,7 +205,7 @@ class SharedMetrics:
         """Read what workers write to `folder`."""
         self.registry = CollectorRegistry()
         self._folder = str(folder)
-        multiprocess.MultiProcessCollector(self.registry, path=self._folder)  # type: ignore[no-untyped-call]
+        self.registry.register(_WorkersNumbers(self._folder))
         self._restarts = Counter(
             "fedrank_worker_restarts", "Workers that ended and were started again.", registry=self.registry
         )

@@ -6,17 +6,19 @@ import os
 import signal
 import socket
 import subprocess
+import threading
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from endpoint_process import FEDRANK, children, eventually, serving
+from prometheus_client import generate_latest
 
 from client.ranking import RankingClient, RequestRefused, Retries
 from client.ranking_words import HistoryEvent, Interaction, Question, Surface
 from server.errors import EndpointError
-from server.serving.metrics import Metrics, metrics_of_this_process
+from server.serving.metrics import Metrics, SharedMetrics, metrics_of_this_process
 from server.serving.observation import Observation
 
 HOME = Question(surface=Surface.HOME)
@@ -134,6 +136,15 @@ def test_two_workers_are_added_up_and_a_killed_one_leaves_its_counts(stocked: Pa
         eventually(lambda: told(port)["fedrank_worker_restarts_total"] == 1)
         assert told(port)[counted] == 12
         eventually(lambda: sum_of("fedrank_model_info", told(port)) == 2)
+
+
+def test_a_file_that_a_worker_is_making_only_delays_the_page(tmp_path: Path) -> None:
+    """An empty file is one whose first bytes are still to come: the page waits and reads again."""
+    making = tmp_path / "counter_1.db"
+    making.touch()
+    numbers = SharedMetrics(tmp_path)
+    threading.Timer(0.05, making.unlink).start()
+    assert b"fedrank_worker_restarts_total 0.0" in generate_latest(numbers.registry)
 
 
 def sum_of(name: str, found: dict[str, float]) -> float:
