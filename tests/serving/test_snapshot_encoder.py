@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 import scipy.sparse as sp
 
+from model import query_reader
 from model.catalogue import item_columns
 from model.content import ItemColumns, item_features
 from model.encoders import EncoderName, encoder_named
@@ -60,6 +61,7 @@ def test_the_cards_encoder_is_the_one_that_embeds(
         return Doubled()
 
     monkeypatch.setattr(module, "encoder_named", doubled)
+    monkeypatch.setattr(query_reader, "encoder_named", lambda name: Doubled())
     snapshot = built(run_folder, weights, {"encoder": {"name": "multilingual", "version": "7"}})
     expected = encode_items(weights, Doubled().encode(item_columns(catalogue)))
     assert asked == ["multilingual"]
