@@ -26,7 +26,7 @@ from server.errors import (
 )
 from server.registry import Registry
 from server.serving.engine import Engine
-from server.serving.query import Basis, PastEvent, RankQuery, Surface, UserVector
+from server.serving.query import Basis, Events, PastEvent, RankQuery, Surface, UserVector
 from server.serving.ranking import Ranking
 from server.serving.tower import Fused, Reading
 
@@ -45,7 +45,9 @@ def test_any_answer_has_known_items_none_twice_none_barred_at_most_k(
         assert ranking.scores.tolist() == sorted(ranking.scores.tolist(), reverse=True)
     assert all(item.reason is not None and item.reason.text for item in listed) or not query.reasons
     assert all(item.merchant_id in query.merchants for item in listed) or not query.merchants
-    told = [*(query.history or ()), *query.session]
+    history, session = query.history or (), query.session
+    assert not isinstance(history, Events) and not isinstance(session, Events)
+    told = [*history, *session]
     known = [event for event in told if event.item_id in names(range(60))]
     added = query.surface is Surface.CART
     distinct = {(event.item_id, event.kind) for event in known}

@@ -25,11 +25,11 @@ from client.ranking import (
     is_loopback,
 )
 from client.ranking_answers import PrivacyStatement, Promotion, Ranking
+from client.ranking_errors import InvalidQuestion
 from client.ranking_words import (
     HistoryEvent,
     Impression,
     Interaction,
-    InvalidQuestion,
     Question,
     Surface,
     UserEmbedding,
