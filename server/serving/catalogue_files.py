@@ -9,6 +9,8 @@ import polars as pl
 from server.errors import CatalogueError
 from server.serving.catalogue_changes import COLUMNS
 
+LONGEST_ID = 256
+"""Characters of an id that a request may name (`ranking.proto`)."""
 _FORMS: dict[type[pl.DataType], str] = {
     pl.Float64: "a number such as 2.50",
     pl.Int64: "a whole number; a time in Unix seconds",
@@ -33,7 +35,21 @@ def read_items(path: Path) -> pl.DataFrame:
     table = pl.DataFrame(columns)
     if table.height == 0 or table["item_id"].n_unique() < table.height:
         raise CatalogueError(f"{path} holds no item, or one twice; give one row per item")
+    _check_bounds(path, table)
     return table
+
+
+def _check_bounds(path: Path, table: pl.DataFrame) -> None:
+    """Refuse what no request could name, and a price that is none."""
+    rules = {f"has an item_id above {LONGEST_ID} characters": pl.col("item_id").str.len_chars() > LONGEST_ID}
+    if "price" in table.columns:
+        rules["has a price that is negative or no number; leave it empty where it is unknown"] = ~(
+            pl.col("price").is_finite() & (pl.col("price") >= 0)
+        )
+    for problem, broken in rules.items():
+        rows = table.select(broken.fill_null(False).arg_true()).to_series()
+        if len(rows):
+            raise CatalogueError(f"{path}: row {rows[0]} {problem} ({len(rows)} such rows)")
 
 
 def _table(path: Path) -> pl.DataFrame:

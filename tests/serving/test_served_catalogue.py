@@ -22,6 +22,7 @@ from server.registry import Registry
 from server.serving.catalogue import read_catalogue
 from server.serving.catalogue_changes import Change, ChangeLog, folded
 from server.serving.catalogue_edits import CatalogueEdits
+from server.serving.catalogue_files import read_items
 from server.serving.engine import Engine
 from server.serving.query import PastEvent, RankQuery, Surface
 from server.serving.snapshot_source import FOLDER
@@ -239,6 +240,23 @@ def test_a_value_of_another_form_is_named(run_folder: Path, name: str, value: st
     words = f"{name} of item '007' is '{value}', one of 1 that cannot be read; give "
     refused(words, run_folder, "catalogue", "add", file)
     refused(form, run_folder, "catalogue", "add", file)
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        (f"{'x' * 257},m,1", "row 1 has an item_id above 256 characters"),
+        ("new-2,m,-5", "row 1 has a price that is negative"),
+    ],
+)
+def test_an_item_that_no_request_could_name_or_without_a_real_price_is_refused(
+    tmp_path: Path, row: str, problem: str
+) -> None:
+    """The file, the row and the bound are named."""
+    file = tmp_path / "items.csv"
+    file.write_text(f"item_id,merchant_id,price\n{'y' * 256},m,\n{row}\n")
+    with pytest.raises(CatalogueError, match=problem):
+        read_items(file)
 
 
 def test_times_of_a_parquet_file_may_be_dates(run_folder: Path) -> None:
