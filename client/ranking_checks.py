@@ -13,9 +13,8 @@ from numbers import Integral, Real
 from typing import Any
 
 from client.ranking_errors import RankingError
+from proto.ranking_bounds import MAX_TIMESTAMP
 
-LAST_SECOND = 253_402_300_799
-"""The end of the year 9999, where the protocol's timestamps end."""
 LARGEST_NUMBER = 2**32 - 1
 
 
@@ -64,9 +63,9 @@ class Checks:
             raise self._of_type(
                 name, value, "Unix seconds, as time.time() or a datetime's .timestamp() gives"
             )
-        if not 0 <= value <= LAST_SECOND:  # no value is nearer to it than NaN, which lies nowhere
+        if not 0 <= value <= MAX_TIMESTAMP:  # no value is nearer to it than NaN, which lies nowhere
             raise self.error(
-                f"{name} of {self.of} is no time in Unix seconds, 0 to {LAST_SECOND} (the years 1970 to 9999); "
+                f"{name} of {self.of} is no time in Unix seconds, 0 to {MAX_TIMESTAMP} (the years 1970 to 9999); "
                 "divide milliseconds by 1000"
             )
 

@@ -6,7 +6,7 @@ that is held out; what is wanted stays with the judge. Only the words of a simul
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -18,6 +18,7 @@ from evaluation.metrics import NOBODY, Flags, Floats, Indices, Scores, list_metr
 from evaluation.protocol import Protocol, Result
 from evaluation.split import Split
 from server.serving.query import PastEvent, Surface
+from simulation.data.dataset import Dataset
 
 DEPTHS = (10, 20, 50)
 LONGEST = max(DEPTHS)
@@ -82,6 +83,29 @@ class Exam:
         for question in self.questions:
             if not (question.wanted.size and allowed(self, question)[question.wanted].all()):
                 raise ProtocolError(f"{self.name}: a question wants nothing, or an item that it bars")
+
+
+def exam_of(
+    dataset: Dataset,
+    cut: Split,
+    surface: Surface,
+    asked: str,
+    questions: Iterable[Question],
+    *,
+    promotions: pl.DataFrame | None = None,
+    keeps_known: bool = True,
+) -> Exam:
+    """Return the exam of one surface over the whole catalogue of a data set; `asked` names it, in words."""
+    return Exam(
+        surface=surface,
+        name=f"{dataset.name}: {asked}",
+        label=dataset.label,
+        split=cut,
+        items=dataset.items,
+        questions=tuple(questions),
+        promotions=promotions,
+        keeps_known=keeps_known,
+    )
 
 
 QuestionScorer: TypeAlias = Callable[[Sequence[Question]], Scores]

@@ -18,7 +18,7 @@ import polars as pl
 from evaluation.errors import SplitError
 from evaluation.metrics import Flags, Indices
 from evaluation.split import Split, SplitKind, split
-from evaluation.surfaces import Exam, Question
+from evaluation.surfaces import Exam, Question, exam_of
 from server.serving.query import Surface
 from simulation.data.dataset import DAY_SECONDS, Clock, Dataset
 
@@ -129,12 +129,5 @@ def valid_items(promotions: pl.DataFrame, items: tuple[str, ...], moment: int) -
 
 
 def _exam(cut: WeekCut, surface: Surface, words: str, questions: Iterator[Question]) -> Exam:
-    return Exam(
-        surface=surface,
-        name=f"{cut.dataset.name}: {words}",
-        label=cut.dataset.label,
-        split=cut.split,
-        items=cut.dataset.items,
-        questions=tuple(questions),
-        promotions=cut.dataset.promotions,
-    )
+    dataset = cut.dataset
+    return exam_of(dataset, cut.split, surface, words, questions, promotions=dataset.promotions)

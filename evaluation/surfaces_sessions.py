@@ -13,7 +13,7 @@ from evaluation.cold_items import ColdCut
 from evaluation.errors import SplitError
 from evaluation.metrics import Indices
 from evaluation.split import Split, SplitKind, split
-from evaluation.surfaces import Exam, Question
+from evaluation.surfaces import Exam, Question, exam_of
 from evaluation.surfaces_words import QueryStyle, WordStock, simulated_query
 from model.features import POSITIVE_KINDS
 from server.serving.query import PastEvent, Surface
@@ -30,15 +30,7 @@ def next_item_exam(dataset: Dataset, cut: Split) -> Exam:
     questions = tuple(
         Question(shopper=shopper, wanted=wanted, moment=moment) for shopper, wanted, moment in _asked(cut)
     )
-    return Exam(
-        surface=Surface.HOME,
-        name=f"{dataset.name}: last new item",
-        label=dataset.label,
-        split=cut,
-        items=dataset.items,
-        questions=questions,
-        keeps_known=False,
-    )
+    return exam_of(dataset, cut, Surface.HOME, "last new item", questions, keeps_known=False)
 
 
 def beside_exam(dataset: Dataset, cut: Split) -> Exam:
@@ -50,14 +42,7 @@ def beside_exam(dataset: Dataset, cut: Split) -> Exam:
         questions.append(
             Question(shopper=shopper, wanted=wanted, moment=moment, anchors=anchor, barred=anchor)
         )
-    return Exam(
-        surface=Surface.DETAIL,
-        name=f"{dataset.name}: what comes after the newest item",
-        label=dataset.label,
-        split=cut,
-        items=dataset.items,
-        questions=tuple(questions),
-    )
+    return exam_of(dataset, cut, Surface.DETAIL, "what comes after the newest item", questions)
 
 
 def search_exam(dataset: Dataset, cut: Split, style: QueryStyle, seed: int) -> Exam:
@@ -71,14 +56,8 @@ def search_exam(dataset: Dataset, cut: Split, style: QueryStyle, seed: int) -> E
         words = simulated_query(stock, int(wanted[0]), style, seed)
         if words:
             questions.append(Question(shopper=shopper, wanted=wanted, moment=moment, words=words))
-    return Exam(
-        surface=Surface.SEARCH,
-        name=f"{dataset.name}: last new item, {style} words of its title (simulated)",
-        label=dataset.label,
-        split=cut,
-        items=dataset.items,
-        questions=tuple(questions),
-    )
+    words_of = f"last new item, {style} words of its title (simulated)"
+    return exam_of(dataset, cut, Surface.SEARCH, words_of, questions)
 
 
 def new_arrivals_exam(dataset: Dataset, cut: ColdCut) -> Exam:
@@ -139,14 +118,7 @@ def with_sessions(events: pl.DataFrame) -> pl.DataFrame:
 
 def detail_exam(dataset: Dataset, cut: Split) -> Exam:
     """Ask, at every new item of a held-out session but its last, for the item that comes next."""
-    return Exam(
-        surface=Surface.DETAIL,
-        name=f"{dataset.name}: next item of the session",
-        label=dataset.label,
-        split=cut,
-        items=dataset.items,
-        questions=tuple(_steps(cut)),
-    )
+    return exam_of(dataset, cut, Surface.DETAIL, "next item of the session", _steps(cut))
 
 
 def _steps(cut: Split) -> Iterator[Question]:

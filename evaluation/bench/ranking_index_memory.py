@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from evaluation.bench.ranking_world import THINGS
 from evaluation.bench.rows import Row
 from evaluation.errors import ReportError
 from server.serving.index import VectorIndex
@@ -34,20 +35,6 @@ _KEY = "items"
 _COARSE = "coarse.faiss"
 _DIM = 64
 _WORKERS = 2
-_THINGS = (
-    "tea",
-    "pot",
-    "cup",
-    "lamp",
-    "shirt",
-    "chair",
-    "bag",
-    "bottle",
-    "knife",
-    "towel",
-    "jacket",
-    "table",
-)
 
 
 def memory_rows(vectors: Floats, groups: npt.NDArray[np.int32], questions: Floats) -> list[Row]:
@@ -84,7 +71,7 @@ def memory_rows(vectors: Floats, groups: npt.NDArray[np.int32], questions: Float
 def _make(
     folder: Path, vectors: Floats, groups: npt.NDArray[np.int32], questions: Floats
 ) -> Mapping[str, Any]:
-    titles = [f"{_THINGS[group % 12]} {row}" for row, group in enumerate(groups.tolist())]
+    titles = [f"{THINGS[group % 12]} {row}" for row, group in enumerate(groups.tolist())]
     table = pl.DataFrame(
         {
             "item_id": [f"item-{row:07d}" for row in range(len(vectors))],
@@ -136,7 +123,7 @@ def work(root: Path) -> None:
     for row in range(0, len(items), 1000):
         index.search(index.vectors[row : row + 1], JUDGED_AT)
         items.find([items.item_id(row)])
-    words.match(" ".join(_THINGS))
+    words.match(" ".join(THINGS))
     index.vectors.sum()
     _meet("opened")
     after = _memory()

@@ -34,7 +34,7 @@ NOW = 1_700_000_000
 DAY = 86_400
 MERCHANTS, CATEGORIES = 40, 240
 _WORDS = ("green", "dark", "small", "fine", "paper", "steel", "cotton", "spring")
-_THINGS = (
+THINGS = (
     "tea",
     "pot",
     "cup",
@@ -146,12 +146,12 @@ def _group_sizes(draws: np.random.Generator, items: int) -> Ints:
 
 def _catalogue(items: int, groups: Ints) -> pl.DataFrame:
     rows = np.arange(items)
-    titles = [f"{_WORDS[row % 8]} {_THINGS[group % 12]} {row}" for row, group in enumerate(groups.tolist())]
+    titles = [f"{_WORDS[row % 8]} {THINGS[group % 12]} {row}" for row, group in enumerate(groups.tolist())]
     return pl.DataFrame(
         {
             "item_id": [item_id(row) for row in range(items)],
             "title": titles,
-            "category": [f"Shop > {_THINGS[group % 12]} > {group % CATEGORIES}" for group in groups.tolist()],
+            "category": [f"Shop > {THINGS[group % 12]} > {group % CATEGORIES}" for group in groups.tolist()],
             "brand": [f"brand {row % 97}" for row in range(items)],
             "price": 1.0 + rows % 200,
             "description": pl.Series([None] * items, dtype=pl.String),

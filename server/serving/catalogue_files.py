@@ -6,11 +6,10 @@ from pathlib import Path
 
 import polars as pl
 
+from proto.ranking_bounds import MAX_ID_CHARACTERS
 from server.errors import CatalogueError
 from server.serving.catalogue_changes import COLUMNS
 
-LONGEST_ID = 256
-"""Characters of an id that a request may name (`ranking.proto`)."""
 _FORMS: dict[type[pl.DataType], str] = {
     pl.Float64: "a number such as 2.50",
     pl.Int64: "a whole number; a time in Unix seconds",
@@ -41,7 +40,10 @@ def read_items(path: Path) -> pl.DataFrame:
 
 def _check_bounds(path: Path, table: pl.DataFrame) -> None:
     """Refuse what no request could name, and a price that is none."""
-    rules = {f"has an item_id above {LONGEST_ID} characters": pl.col("item_id").str.len_chars() > LONGEST_ID}
+    rules = {
+        f"has an item_id above {MAX_ID_CHARACTERS} characters": pl.col("item_id").str.len_chars()
+        > MAX_ID_CHARACTERS
+    }
     if "price" in table.columns:
         rules["has a price that is negative or no number; leave it empty where it is unknown"] = ~(
             pl.col("price").is_finite() & (pl.col("price") >= 0)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from proto.fedrank.ranking.v1 import ranking_pb2 as pb
+from proto.ranking_bounds import MAX_ID_CHARACTERS
 from server.errors import Violations
 from server.serving.items import ItemTable
 from server.serving.stores import FeedbackEvent
 from server.serving.wire import (
     KINDS,
-    MAX_ID_CHARACTERS,
     SURFACES,
     check_length,
     check_range,

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from proto.ranking_bounds import MAX_TIMESTAMP
 from server.errors import CatalogueError
 
 PROMOTIONS_FILE = "promotions.parquet"
@@ -27,8 +28,6 @@ SCHEMA: Mapping[str, type[pl.DataType]] = {
 }
 """Columns of the file; all but the ids and `kind` may be null. `starts` and `ends` are Unix seconds."""
 MOST_PIECES = 1_000_000
-LAST_SECOND = 253_402_300_799
-"""The last second of the year 9999: what a timestamp on the wire can hold."""
 REMEMBERED = 8
 """Moments of which it is kept what is valid: callers' clocks differ, and some ask of another day."""
 _NEVER = np.iinfo(np.int64).max
@@ -164,8 +163,8 @@ def _check_rows(path: Path, table: pl.DataFrame) -> None:
         f"has a least_quantity outside 1 to {MOST_PIECES} pieces": ~pl.col("least_quantity").is_between(
             1, MOST_PIECES
         ),
-        f"has starts or ends outside 0 to {LAST_SECOND}; give Unix seconds, not milliseconds": ~pl.all_horizontal(
-            pl.col("starts", "ends").fill_null(0).is_between(0, LAST_SECOND)
+        f"has starts or ends outside 0 to {MAX_TIMESTAMP}; give Unix seconds, not milliseconds": ~pl.all_horizontal(
+            pl.col("starts", "ends").fill_null(0).is_between(0, MAX_TIMESTAMP)
         ),
         "ends before it starts; give Unix seconds, ends after starts": pl.col("ends") <= pl.col("starts"),
     }

@@ -11,16 +11,12 @@ import numpy.typing as npt
 
 from model.query_reader import QueryReader
 from model.segments import Segments
-from server.registry import ModelVersion
-from server.serving.catalogue import Catalogue
-from server.serving.catalogue_changes import folded
 from server.serving.index import VectorIndex
 from server.serving.index_build import build_coarse
 from server.serving.index_coarse import Coarse
 from server.serving.index_questions import likely_questions
 from server.serving.items import ItemTable
 from server.serving.items_strings import Columns
-from server.serving.prepared_columns import base_columns
 from server.serving.promotions import Promotions, no_promotions
 from server.serving.segments import segments_of
 from server.serving.tower import UserTower
@@ -54,16 +50,6 @@ class Snapshot:
     segments: Segments
     """`centres` are the tastes of shoppers with one event in the middle of a segment."""
     promotions: Promotions = field(default_factory=no_promotions)
-
-
-def build_snapshot(model: ModelVersion, catalogue: Catalogue, merchant_id: str | None = None) -> Snapshot:
-    """Embed the catalogue with `model`, in memory; of one merchant only, where `merchant_id` is given.
-
-    Raises `CatalogueError` where the version's parameters do not fit the catalogue, or where its content encoder
-    is not here.
-    """
-    columns = base_columns(model, catalogue, folded([]), merchant_id)
-    return snapshot_of(model.version, model.card, columns, coarse_of(columns))
 
 
 def coarse_of(columns: Columns) -> Coarse | None:

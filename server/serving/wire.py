@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from proto.fedrank.ranking.v1 import ranking_pb2 as pb
+from proto.ranking_bounds import MAX_ID_CHARACTERS, MAX_TIMESTAMP
 from server.errors import Violations
 from server.serving.kernels_wire import plain_history
 from server.serving.query import NO_TIME, NOTHING, Events, RankQuery, Surface, UserVector
 
 MAX_K = 200
 MAX_QUERY_CHARACTERS = 500
-MAX_ID_CHARACTERS = 256
 MAX_REQUEST_ID_CHARACTERS = 128
 MAX_EVENTS = 10_000
 """Of history and session together; of more than some thousand nearly all repeat an item and kind."""
@@ -20,8 +20,6 @@ MAX_NAMES = 50
 """Categories or merchants that a question may name."""
 MAX_EMBEDDING_VALUE = 1e6
 """A larger magnitude could overflow a float32 score."""
-MAX_TIMESTAMP = 253_402_300_799
-"""The last second of the year 9999."""
 
 SURFACES = {pb.Surface.Value(f"SURFACE_{surface.name}"): surface for surface in Surface}
 KINDS = {

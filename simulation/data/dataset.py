@@ -11,6 +11,7 @@ from enum import StrEnum
 
 import polars as pl
 
+from server.serving.promotions import SCHEMA
 from simulation.data.kinds import BASKET_KINDS
 
 REAL = "real"
@@ -42,16 +43,8 @@ ITEM_SCHEMA: dict[str, type[pl.DataType]] = {
     "listed_at": pl.Int64,
 }
 
-PROMOTION_SCHEMA: dict[str, type[pl.DataType]] = {
-    "promotion_id": pl.String,
-    "item_id": pl.String,
-    "kind": pl.String,
-    "text": pl.String,
-    "discount": pl.Float64,
-    "least_quantity": pl.Int64,
-    "starts": pl.Int64,
-    "ends": pl.Int64,
-}
+PROMOTION_SCHEMA = SCHEMA
+"""Columns of promotions: those of the file that the ranking endpoint reads."""
 
 
 class Clock(StrEnum):

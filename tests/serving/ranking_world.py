@@ -12,10 +12,14 @@ from model.features import KINDS, Context, Histories, moments
 from model.fusion import fusion_weights
 from model.schema import Weights
 from model.two_tower import encode_users
+from server.registry import ModelVersion
+from server.serving.catalogue import Catalogue
+from server.serving.catalogue_changes import folded
 from server.serving.engine import Engine
+from server.serving.prepared_columns import base_columns
 from server.serving.query import PastEvent, RankQuery, Surface
 from server.serving.ranking import Ranking
-from server.serving.snapshot import Snapshot
+from server.serving.snapshot import Snapshot, coarse_of, snapshot_of
 
 NOW = 1_700_000_000
 HOME = RankQuery(surface=Surface.HOME, k=10, timestamp=NOW)
@@ -28,6 +32,12 @@ def bought(*items: int, kind: str = "purchase") -> list[PastEvent]:
         PastEvent(item_id=f"item-{item:02d}", kind=kind, time=NOW - 3600 * (len(items) - place))
         for place, item in enumerate(items)
     ]
+
+
+def build_snapshot(model: ModelVersion, catalogue: Catalogue, merchant_id: str | None = None) -> Snapshot:
+    """What a prepared folder would hold of a version over a catalogue, in memory; `merchant_id` cuts it to one."""
+    columns = base_columns(model, catalogue, folded([]), merchant_id)
+    return snapshot_of(model.version, model.card, columns, coarse_of(columns))
 
 
 def rank(engine: Engine, query: RankQuery) -> Ranking:

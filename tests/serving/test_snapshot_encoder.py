@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 import scipy.sparse as sp
+from ranking_world import build_snapshot
 
 from model import query_reader
 from model.catalogue import item_columns
@@ -21,7 +22,7 @@ from server.errors import CatalogueError
 from server.registry import Registry
 from server.serving import prepared_columns as module
 from server.serving.catalogue import read_catalogue
-from server.serving.snapshot import Snapshot, build_snapshot
+from server.serving.snapshot import Snapshot
 
 
 class Doubled:

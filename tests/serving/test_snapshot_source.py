@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from ranking_world import build_snapshot
 
 from model.catalogue import digest_of_ids, item_columns
 from model.content import item_features
@@ -20,7 +21,7 @@ from server.serving import catalogue_changes, prepared_snapshot, snapshot_source
 from server.serving.catalogue import Catalogue, read_catalogue
 from server.serving.catalogue_changes import Change, ChangeLog
 from server.serving.logs import AllowListFormatter, LogFormat
-from server.serving.snapshot import Snapshot, build_snapshot
+from server.serving.snapshot import Snapshot
 from server.serving.snapshot_source import FOLDER, SnapshotSource
 
 NEW = {"item_id": "new-1", "title": "jade tea 玉", "category": "Novelties", "merchant_id": "merchant-9"}

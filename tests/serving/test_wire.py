@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from model.features import KINDS
 from proto.fedrank.ranking.v1 import ranking_pb2 as pb
+from proto.ranking_bounds import MAX_TIMESTAMP
 from server.errors import InvalidRequest
 from server.serving.kernels_wire import plain_history
 from server.serving.query import NO_TIME, Events, Surface
-from server.serving.wire import MAX_TIMESTAMP, read_query
+from server.serving.wire import read_query
 
 NOW = 1_700_000_000
 
