@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -134,8 +135,12 @@ def test_a_taken_port_is_an_error_with_the_next_step(open_endpoint_in_thread: An
     from server.serving import endpoint
 
     config = EndpointConfig(port=int(address.rpartition(":")[2]))
-    with pytest.raises(EndpointError, match="use --port 0"):
+
+    async def bind_again() -> None:
         endpoint._bind(grpc.aio.server(options=[("grpc.so_reuseport", 0)]), config)
+
+    with pytest.raises(EndpointError, match="use --port 0"):
+        asyncio.run(bind_again())
 
 
 def test_health_tells_that_the_service_is_serving(health: Any) -> None:
