@@ -9,7 +9,19 @@ import sys
 import typer
 
 from fedrank import __version__
-from fedrank.commands import catalogue, certificates, consent, data, db, index, keys, models, privacy, subject
+from fedrank.commands import (
+    catalogue,
+    certificates,
+    consent,
+    data,
+    db,
+    index,
+    keys,
+    merchant,
+    models,
+    privacy,
+    subject,
+)
 from fedrank.commands.bench import HELP, bench
 from fedrank.commands.rank import rank
 from fedrank.commands.retention import retention
@@ -35,6 +47,7 @@ app.add_typer(certificates.app, name="certificates")
 app.add_typer(catalogue.app, name="catalogue")
 app.add_typer(index.app, name="index")
 app.add_typer(models.app, name="models")
+app.add_typer(merchant.app, name="merchant")
 app.command()(simulate)
 app.command()(serve)
 app.command()(rank)
