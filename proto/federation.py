@@ -57,6 +57,8 @@ class Task:
         seed: of the random moments and negatives in tests and simulation; negative: the system's entropy.
         noise_seed: of the noise in tests and simulation; negative: the system's entropy.
         basket_kinds: event kinds that make a basket, separated by commas; empty: none does.
+        minimum_cohort: fewest participants whose sum is released.
+        secure: whether the contribution leaves under the masks of secure aggregation only.
     """
 
     release_id: str
@@ -75,6 +77,8 @@ class Task:
     noise_seed: int
     loss: str = "sampled_softmax"
     basket_kinds: str = ""
+    minimum_cohort: int = 1
+    secure: bool = False
 
     def to_record(self) -> dict[str, Scalar]:
         """Return the fields as a flat record."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
+from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid, ServerApp
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
@@ -76,18 +77,25 @@ class InProcessGrid(Grid):
         """Return the ids of all nodes, in order."""
         return list(self._contexts)
 
+    def get_nodes(self) -> Iterable[NodeInfo]:
+        """Return all nodes under their names, in order."""
+        return [NodeInfo(node_id=node, name=f"node {node - FIRST_NODE}") for node in self._contexts]
+
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Deliver messages and keep the replies until they are pulled."""
+        """Keep messages until their replies are pulled."""
         pushed = []
         for message in messages:
-            reply = self._deliver(message)
-            self._waiting[message.metadata.message_id] = reply
-            pushed.append(message.metadata.message_id)
+            identity = f"in-process-{next(self._ids)}"
+            message.metadata.__dict__["_message_id"] = identity
+            self._waiting[identity] = message
+            pushed.append(identity)
         return pushed
 
-    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Return the replies to the given messages, each once."""
-        return [self._waiting.pop(key) for key in message_ids if key in self._waiting]
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterator[Message]:
+        """Deliver the given messages one by one and yield each reply, once."""
+        for key in message_ids:
+            if key in self._waiting:
+                yield self._deliver(self._waiting.pop(key))
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
@@ -97,11 +105,10 @@ class InProcessGrid(Grid):
         for message in messages:
             if end is not None and time.monotonic() > end:
                 return
-            yield self._deliver(message)
+            yield from self.pull_messages(self.push_messages([message]))
 
     def _deliver(self, message: Message) -> Message:
         """Return the ClientApp's reply; an exception becomes an error reply, as under Flower's engine."""
-        message.metadata.__dict__["_message_id"] = f"in-process-{next(self._ids)}"
         context = self._contexts[message.metadata.dst_node_id]
         TaskIdentity.node_id = context.node_id
         try:

@@ -1,15 +1,16 @@
-"""From answers to one sum: everything that does not fit is refused with a reason before it is added."""
+"""From answers to one sum in the open: what does not fit is refused with a reason before it is added."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from proto.federation import Receipt, Task
+from server.coordination.collecting import Collected, Shapes
+from server.coordination.influence import Influence
 from server.errors import ServerError
 
 Parts = Mapping[str, NDArray[np.generic]]
@@ -30,56 +31,61 @@ class RoundSum:
     Attributes:
         task: what was asked.
         shapes: of each part that an answer may hold.
-        largest: bound on an entry that bounded shares of all shoppers can reach.
+        influence: bounds what one participant may add.
     """
 
     task: Task
-    shapes: Mapping[str, tuple[int, ...]]
-    largest: float = math.inf
+    shapes: Shapes
+    influence: Influence
     totals: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     participants: int = 0
     refused: list[str] = field(default_factory=list)
 
-    def add(self, receipt: Receipt, parts: Parts) -> None:
-        """Add one answer, or note why it was refused."""
+    def add(self, name: str, receipt: Receipt, parts: Parts) -> None:
+        """Add the answer of a participant, or note why it was refused."""
         try:
-            self._check(receipt, parts)
+            self._check(name, receipt, parts)
         except RefusedContribution as refusal:
-            self.refused.append(str(refusal))
+            self.refuse(name, str(refusal))
             return
-        for name, value in parts.items():
-            self.totals[name] = self.totals.get(name, 0.0) + value.astype(np.float64)
+        for part, value in parts.items():
+            self.totals[part] = self.totals.get(part, 0.0) + value.astype(np.float64)
         self.participants += receipt.participants
 
-    def closed(self, minimum_cohort: int) -> dict[str, NDArray[np.float64]]:
-        """Return the sum by part.
+    def refuse(self, name: str, reason: str) -> None:
+        """Note why nothing of a participant is in the sum."""
+        self.refused.append(f"{name}: {reason}")
+
+    def closed(self, minimum_cohort: int) -> Collected:
+        """Return the sum.
 
         Raises:
             CohortTooSmall: with the reasons of the refused answers.
         """
-        if self.participants < minimum_cohort:
-            reasons = (
-                "; ".join(sorted(set(self.refused)))
-                or "wait for more participants, or lower the minimum cohort"
-            )
-            raise CohortTooSmall(
-                f"round {self.task.round} ({self.task.stage}) was given up: {self.participants} participants "
-                f"contributed, the minimum cohort is {minimum_cohort}; {reasons}"
-            )
-        return self.totals
+        check_cohort(self.task, self.participants, minimum_cohort, self.refused)
+        zeros = {part: np.zeros(shape) for part, shape in self.shapes.items()}
+        return Collected(
+            totals={**zeros, **self.totals}, participants=self.participants, refused=tuple(self.refused)
+        )
 
-    def _check(self, receipt: Receipt, parts: Parts) -> None:
+    def _check(self, name: str, receipt: Receipt, parts: Parts) -> None:
         """Raise `RefusedContribution` for a refusal, a stale or foreign answer, a wrong shape or a bad number."""
         if receipt.refused:
             raise RefusedContribution(receipt.refused)
-        for name in ("release_id", "stage", "round", "model_hash"):
-            asked, answered = getattr(self.task, name), getattr(receipt, name)
+        for word in ("release_id", "stage", "round", "model_hash"):
+            asked, answered = getattr(self.task, word), getattr(receipt, word)
             if asked != answered:
-                raise RefusedContribution(f"an answer is for {name} {answered!r}, the round's is {asked!r}")
+                raise RefusedContribution(f"its answer is for {word} {answered!r}, the round's is {asked!r}")
         if receipt.participants < 1 or not parts:
-            raise RefusedContribution("an answer names no participant or holds no contribution")
-        for name, value in parts.items():
-            self._check_part(name, value)
+            raise RefusedContribution("its answer names no participant or holds no contribution")
+        most = self.influence.participants_behind(name)
+        if receipt.participants > most:
+            raise RefusedContribution(
+                f"its answer stands for {receipt.participants} participants; at most {most} can be behind it"
+            )
+        for part, value in parts.items():
+            self._check_part(part, value)
+        self._check_length(name, receipt.participants, parts)
 
     def _check_part(self, name: str, value: NDArray[np.generic]) -> None:
         if name not in self.shapes:
@@ -94,7 +100,27 @@ class RoundSum:
             )
         if not np.isfinite(value).all():
             raise RefusedContribution(f"part {name!r} holds NaN or infinite values")
-        if np.abs(value).max(initial=0.0) > self.largest:
+
+    def _check_length(self, name: str, participants: int, parts: Parts) -> None:
+        """Refuse what is longer than the shares of all shoppers behind it can be together."""
+        shoppers = self.influence.shoppers_behind(name, participants)
+        entries = sum(value.size for value in parts.values())
+        bound = self.influence.bound(self.task, shoppers, participants, entries)
+        with np.errstate(over="ignore"):
+            norm = float(np.sqrt(sum(np.square(value.astype(np.float64)).sum() for value in parts.values())))
+        if not norm <= bound:
             raise RefusedContribution(
-                f"part {name!r} holds a value above {self.largest:.4g}, more than all shares add to"
+                f"its contribution has norm {norm:.4g}, more than the {bound:.4g} that shares of {shoppers} shoppers "
+                f"add to at clipping norm {self.task.clipping_norm:g}"
             )
+
+
+def check_cohort(task: Task, participants: int, minimum_cohort: int, refused: Sequence[str]) -> None:
+    """Raise `CohortTooSmall` below the minimum cohort, with the reasons of those who are not in the sum."""
+    if participants >= minimum_cohort:
+        return
+    reasons = "; ".join(sorted(set(refused))) or "wait for more participants, or lower the minimum cohort"
+    raise CohortTooSmall(
+        f"round {task.round} ({task.stage}) was given up: {participants} participants contributed, the minimum "
+        f"cohort is {minimum_cohort}; {reasons}"
+    )

@@ -1,65 +1,113 @@
-"""One round's traffic: the same question to every node, and the answers that came back in time."""
+"""Questions to nodes and their answers: asked all at once, awaited at short intervals, cut off at a deadline.
+
+Flower's own `send_and_receive` sleeps three seconds between looks; a round of secure aggregation has five of them.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
-from proto.federation import CONTRIBUTION, PUBLIC, RECEIPT, TASK, Receipt, Task, WireError
-from server.coordination.aggregate import RoundSum
+log = logging.getLogger("fedrank.coordination")
 
 PublicArrays = Mapping[str, NDArray[np.generic]]
 
-
-def collect(grid: Grid, round_sum: RoundSum, public: PublicArrays, timeout: float) -> None:
-    """Ask all nodes and add their answers to the round's sum; errors are noted as refused."""
-    record = ArrayRecord({name: Array(np.ascontiguousarray(value)) for name, value in public.items()})
-    questions = _questions(grid, round_sum.task, record)
-    answered: set[str] = set()
-    for answer in grid.send_and_receive(questions, timeout=timeout):
-        question = answer.metadata.reply_to_message_id
-        if question in answered:
-            round_sum.refused.append("an answer came twice; it was counted once")
-            continue
-        answered.add(question)
-        if answer.has_error():
-            round_sum.refused.append(f"a node failed: {answer.error.reason or answer.error.code}")
-            continue
-        _add(round_sum, answer.content)
+GRACE: Final = 60.0
+"""Seconds that the SuperLink keeps a question beyond its deadline: nodes' clocks differ a little."""
+SHORTEST_WAIT, LONGEST_WAIT = 0.02, 0.5
+"""Seconds between two looks for answers."""
+WAIT_SHARE: Final = 0.1
+"""A look comes after this share of the time that has passed already, within the bounds above."""
 
 
-def _questions(grid: Grid, task: Task, public: ArrayRecord) -> Iterator[Message]:
-    """Yield one message per node; the arrays are shared, the scalars are each message's own."""
-    for node in grid.get_node_ids():
-        content = RecordDict({TASK: ConfigRecord(dict(task.to_record())), PUBLIC: public})
-        yield Message(content, dst_node_id=node, message_type=f"train.{task.stage}", group_id=str(task.round))
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What one participant answered to one question; `content` is None where its node failed, `fault` says how."""
+
+    participant: str
+    content: RecordDict | None
+    fault: str = ""
 
 
-def _add(round_sum: RoundSum, content: RecordDict) -> None:
-    try:
-        receipt = Receipt.from_record(content.config_records[RECEIPT])
-    except (KeyError, WireError) as fault:
-        round_sum.refused.append(f"an answer has no valid receipt: {fault}")
-        return
-    try:
-        parts = _parts(content)
-    except (TypeError, ValueError, EOFError) as fault:
-        round_sum.refused.append(f"an answer's arrays cannot be read ({type(fault).__name__})")
-        return
-    round_sum.add(receipt, parts)
+class Exchange:
+    """Asks the nodes of a grid."""
+
+    def __init__(
+        self,
+        grid: Grid,
+        *,
+        deadline: float,
+        clock: Callable[[], float] = time.monotonic,
+        wait: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Give every question `deadline` seconds, all participants together."""
+        self._grid, self._deadline, self._clock, self._wait = grid, deadline, clock, wait
+
+    def participants(self) -> dict[str, int]:
+        """Return the nodes that are there by the name that they are registered under, in the order of names.
+
+        Of several nodes under one name only the newest is asked, so that nobody counts twice.
+        """
+        named: dict[str, int] = {}
+        for node in self._grid.get_nodes():
+            name = node.name or f"node {node.node_id}"
+            if name in named:
+                log.warning("several nodes are registered as %s; the newest is asked", name)
+            named[name] = node.node_id
+        return dict(sorted(named.items()))
+
+    def ask(self, kind: str, group: str, questions: Mapping[str, RecordDict]) -> Iterator[Answer]:
+        """Ask each named participant its question; yield each answer once, until all are there or time is up.
+
+        Args:
+            kind: Flower's message type, such as `train.counts`.
+            group: what Flower groups messages by: the round.
+        """
+        nodes, start = self.participants(), self._clock()
+        there = {name: content for name, content in questions.items() if name in nodes}
+        messages = [
+            Message(content, nodes[name], kind, ttl=self._deadline + GRACE, group_id=group)
+            for name, content in there.items()
+        ]
+        self._grid.push_messages(messages)
+        waiting = {message.metadata.message_id: name for message, name in zip(messages, there, strict=True)}
+        while waiting:
+            for reply in self._grid.pull_messages(list(waiting)):
+                # An error reply bears the SuperLink's node id: only the question tells whose it is.
+                name = waiting.pop(reply.metadata.reply_to_message_id, None)
+                if name is not None:
+                    yield _answer(name, reply)
+                if self._clock() - start > self._deadline:
+                    return
+            self._rest(start, bool(waiting))
+            if self._clock() - start > self._deadline:
+                return
+
+    def _rest(self, start: float, waiting: bool) -> None:
+        """Wait a share of the time that has passed, and never beyond the deadline."""
+        if waiting:
+            passed = self._clock() - start
+            pause = min(max(WAIT_SHARE * passed, SHORTEST_WAIT), LONGEST_WAIT)
+            self._wait(max(min(pause, self._deadline - passed), SHORTEST_WAIT))
 
 
-def _parts(content: RecordDict) -> dict[str, NDArray[np.generic]]:
-    """Return the arrays of an answer; what is not a plain tensor raises, and nothing is ever unpickled."""
-    records = content.array_records
-    if CONTRIBUTION not in records:
-        return {}
-    return {name: array.numpy() for name, array in records[CONTRIBUTION].items()}
+def _answer(name: str, reply: Message) -> Answer:
+    if reply.has_error():
+        return Answer(
+            participant=name,
+            content=None,
+            fault=f"its node failed: {reply.error.reason or reply.error.code}",
+        )
+    return Answer(participant=name, content=reply.content)
 
 
 def public_hash(public: PublicArrays) -> str:

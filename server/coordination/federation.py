@@ -28,20 +28,16 @@ from proto.federation import (
     MERCHANT_PART,
     Task,
 )
-from server.coordination.aggregate import RoundSum
 from server.coordination.blocks import gram_of, scatter_counts, scatter_gram, triangle
 from server.coordination.budget import Account, Releaser
+from server.coordination.collecting import Collector, Shapes, Totals
 from server.coordination.config import FederationConfig, Participants
-from server.coordination.exchange import PublicArrays, collect, public_hash
+from server.coordination.exchange import Exchange, PublicArrays, public_hash
+from server.coordination.influence import Influence
 from server.coordination.learner import Learner
+from server.coordination.open_round import OpenCollector
 
 log = logging.getLogger("fedrank.coordination")
-
-NOISE_REACH = 20.0
-"""Standard deviations that normal noise does not pass."""
-
-Shapes = dict[str, tuple[int, ...]]
-Totals = dict[str, NDArray[np.float64]]
 
 
 class Federation:
@@ -51,7 +47,8 @@ class Federation:
         self, grid: Grid, config: FederationConfig, catalogue: PublicItems, plan: Plan, account: Account
     ) -> None:
         """Prepare the learner; nothing is asked and nothing is spent yet."""
-        self._grid, self._config, self._catalogue = grid, config, catalogue
+        self._config, self._catalogue = config, catalogue
+        self._collector = collector_of(grid, config)
         self._plan, self._account = plan, account
         self._releaser = Releaser(config, plan)
         self._run_id, self._number = uuid.uuid4().hex, 0
@@ -202,19 +199,11 @@ class Federation:
         """Ask the cohort, close the sum at the minimum cohort, and reserve the release before noise is drawn."""
         self._number += 1
         task = self._task(stage, self._number, public_hash(public))
-        round_sum = RoundSum(task=task, shapes=shapes, largest=self._largest(stage))
-        collect(self._grid, round_sum, public, self._config.timeout)
-        for reason in sorted(set(round_sum.refused)):
+        collected = self._collector.collect(task, shapes, public)
+        for reason in sorted(set(collected.refused)):
             log.warning("round %d (%s): %s", task.round, stage, reason)
-        totals = round_sum.closed(self._config.minimum_cohort)
         self._account.reserve(task)
-        return task, {name: totals.get(name, np.zeros(shape)) for name, shape in shapes.items()}
-
-    def _largest(self, stage: Stage) -> float:
-        """Return what no honest entry passes: every share at full length, and the noise of trust `local`."""
-        shares = self._plan.of(stage).clipping_norm * self._config.shoppers * self._config.merchants
-        noise = self._releaser.noise_std(stage) if self._plan.trust is Trust.LOCAL else 0.0
-        return shares + NOISE_REACH * noise * float(np.sqrt(self._config.merchants))
+        return task, collected.totals
 
     def _finish(self, task: Task) -> None:
         """Commit the release and keep what it taught."""
@@ -242,11 +231,21 @@ class Federation:
             seed=self._config.seed,
             noise_seed=self._config.noise_seed,
             basket_kinds=self._config.basket_kinds,
+            minimum_cohort=self._config.minimum_cohort,
         )
 
     def _repeats(self, stage: Stage) -> int:
         """Return how many noisy gradients one round costs: the local steps."""
         return self._config.steps if stage is Stage.GRADIENT else 1
+
+
+def collector_of(grid: Grid, config: FederationConfig) -> Collector:
+    """Return the way in which this run makes its sums."""
+    return OpenCollector(
+        exchange=Exchange(grid, deadline=config.timeout),
+        influence=Influence.of(config),
+        minimum_cohort=config.minimum_cohort,
+    )
 
 
 def save_checkpoint(folder: Path, number: int, learner: Learner, *, whole: bool) -> None:

@@ -88,20 +88,27 @@ def public_items(merchants: list[str]) -> PublicItems:
 
 
 def device_parts(message: Message, items: int) -> dict[str, NDArray[np.float64]]:
-    """What a device with an equal share everywhere would send, whatever it is asked for."""
+    """What a device with an equal share everywhere would send, whatever it is asked for: a share of norm 1."""
     stage = Task.from_record(message.content.config_records[TASK]).stage
     if stage == "counts":
-        return {DEVICES: np.full(items, 1.0)}
+        return {DEVICES: equal(items)}
     public = message.content.array_records[PUBLIC]
     if stage == "gram":
-        return {DEVICES: np.full(triangle(public["head"].numpy().size), 0.5)}
+        return {DEVICES: equal(triangle(public["head"].numpy().size))}
     if stage == "baskets":
-        return {EVERYONE: np.full(triangle(public[AXES].numpy().shape[1]), 0.5)}
+        return {EVERYONE: equal(triangle(public[AXES].numpy().shape[1]))}
     if stage == "fusion":
-        return {EVERYONE: np.full(len(TAUGHT_SURFACES) * NUMBERS, 0.5)}
+        return {EVERYONE: equal(len(TAUGHT_SURFACES) * NUMBERS)}
     if stage == "subspace":
-        return {DEVICES: np.full(triangle(public[BASIS + DEVICES].numpy().shape[1]), 0.5)}
-    return {f"{EVERYONE}/{name}": np.full(public[name].numpy().shape, 0.25) for name in TRAINED}
+        return {DEVICES: equal(triangle(public[BASIS + DEVICES].numpy().shape[1]))}
+    shapes = {name: public[name].numpy().shape for name in TRAINED}
+    entries = sum(int(np.prod(shape)) for shape in shapes.values())
+    return {f"{EVERYONE}/{name}": np.full(shape, entries**-0.5) for name, shape in shapes.items()}
+
+
+def equal(entries: int) -> NDArray[np.float64]:
+    """The vector of norm 1 whose entries are equal."""
+    return np.full(entries, entries**-0.5)
 
 
 def device(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, cast
+from typing import cast
 
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
@@ -27,8 +27,7 @@ class ScriptedGrid(InProcessGrid):
         self.asked: list[Message] = []
         self._repeats = repeats
 
-    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterator[Any]:
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterator[Message]:
         """Yield each reply, as often as asked for."""
-        for reply in super().send_and_receive(messages, timeout=timeout):
-            for _ in range(self._repeats):
-                yield reply
+        for reply in super().pull_messages(message_ids):
+            yield from [reply] * self._repeats

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 from numpy.typing import NDArray
-from run_words import config, device, public_items
+from run_words import config, device, equal, public_items
 from scripted_grid import Answer, ScriptedGrid
 
 from model.content import ItemColumns
@@ -306,7 +306,7 @@ def test_released_counts_bear_the_planned_noise(tmp_path: Path, monkeypatch: pyt
     learn = Learner.learn_counts
 
     def spied(self: Learner, counts: NDArray[np.float64], std: float, *rest: Any) -> None:
-        seen.append((counts - 2.0) / std)
+        seen.append((counts - 2.0 * equal(ITEMS)) / std)
         learn(self, counts, std, *rest)
 
     monkeypatch.setattr(Learner, "learn_counts", spied)
