@@ -36,7 +36,7 @@ install-bench: install-dev
 	$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[bench,text]'
 
 demo: install
-	$(BIN)/python deploy/demo.py --run $(RUN)
+	$(BIN)/python fedrank/demo.py --run $(RUN)
 
 test: install-dev
 	@command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || \

@@ -23,6 +23,7 @@ from fedrank.commands import (
     subject,
 )
 from fedrank.commands.bench import HELP, bench
+from fedrank.commands.provision import provision
 from fedrank.commands.rank import rank
 from fedrank.commands.retention import retention
 from fedrank.commands.serve import serve
@@ -49,6 +50,7 @@ app.add_typer(index.app, name="index")
 app.add_typer(models.app, name="models")
 app.add_typer(merchant.app, name="merchant")
 app.command()(simulate)
+app.command()(provision)
 app.command()(serve)
 app.command()(rank)
 app.command()(retention)

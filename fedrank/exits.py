@@ -42,6 +42,9 @@ FAMILIES: tuple[tuple[str, str, int], ...] = (
     ("privacy.errors", "KeyringError", DATA),
     ("privacy.errors", "CertificateError", DATA),
     ("privacy.errors", "DecryptionError", DATA),
+    ("deploy.errors", "FederationFileError", USAGE),
+    ("deploy.errors", "KitExists", USAGE),
+    ("deploy.errors", "DeployError", DATA),
     ("privacy.pseudonyms", "NotAnId", USAGE),
     ("privacy.errors", "PrivacyError", BUDGET),
 )

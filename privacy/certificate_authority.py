@@ -17,14 +17,10 @@ from typing import Final, Self
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_pem_private_key,
-)
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from privacy.certificate_requests import key_of_request, key_pem, new_key
 from privacy.errors import CertificateError
 from privacy.key_files import create_private, open_folder, read_private, replace_private
 
@@ -73,15 +69,15 @@ class CertificateAuthority:
         """Make a new one, with an empty revocation list; raises `CertificateError` where one is there already."""
         open_folder(folder, create=True)
         _refuse_existing([folder / name for name in (AUTHORITY_KEY, AUTHORITY, REVOKED)])
-        key = ec.generate_private_key(ec.SECP256R1())
+        key = new_key()
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "fedrank certificate authority")])
-        builder = _builder(name, name, key, now, AUTHORITY_DAYS)
+        builder = _builder(name, name, key.public_key(), now, AUTHORITY_DAYS)
         constraints = x509.BasicConstraints(ca=True, path_length=0)
         certificate = builder.add_extension(constraints, critical=True).add_extension(
             _usage(authority=True), critical=True
         )
         made = cls(folder=folder, certificate=certificate.sign(key, SHA256()), key=key)
-        _write(folder / AUTHORITY_KEY, _pem(key))
+        _write(folder / AUTHORITY_KEY, key_pem(key))
         _write(folder / AUTHORITY, made.certificate.public_bytes(Encoding.PEM))
         _write(folder / REVOKED, made._revoking((), now))
         return made
@@ -120,10 +116,22 @@ class CertificateAuthority:
         if not renew:
             _refuse_existing(paths)
         for one, (certificate, private) in zip(wanted, pairs, strict=True):
-            key = ec.generate_private_key(ec.SECP256R1())
-            _write(private, _pem(key))
-            _write(certificate, self._issued(one, key, now).public_bytes(Encoding.PEM))
+            issued, key = self.pair(one, now)
+            _write(private, key)
+            _write(certificate, issued)
         return paths
+
+    def pair(self, wanted: Wanted, now: datetime) -> tuple[bytes, bytes]:
+        """Return a new certificate and its private key (PEM); nothing is written."""
+        key = new_key()
+        return self._issued(wanted, key.public_key(), now), key_pem(key)
+
+    def approve(self, request: bytes, wanted: Wanted, now: datetime) -> bytes:
+        """Return a certificate (PEM) for the key of a signing request, whose private half stays where it was made.
+
+        Raises `CertificateError` where the request is not of a key of its own, or names another than `wanted.uri`.
+        """
+        return self._issued(wanted, key_of_request(request, wanted.uri or ""), now)
 
     def revoke(self, pem: bytes, now: datetime) -> int:
         """Put a certificate (PEM) on the revocation list; returns how many are on it.
@@ -141,7 +149,7 @@ class CertificateAuthority:
         replace_private(path, self._revoking(tuple(entries.values()), now))
         return len(entries)
 
-    def _issued(self, wanted: Wanted, key: ec.EllipticCurvePrivateKey, now: datetime) -> x509.Certificate:
+    def _issued(self, wanted: Wanted, key: ec.EllipticCurvePublicKey, now: datetime) -> bytes:
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, wanted.name[:64])])
         purpose = ExtendedKeyUsageOID.SERVER_AUTH if wanted.hosts else ExtendedKeyUsageOID.CLIENT_AUTH
         names = [_host(host) for host in wanted.hosts]
@@ -157,7 +165,7 @@ class CertificateAuthority:
             (issuer, False),
         ):
             builder = builder.add_extension(extension, critical=critical)
-        return builder.sign(self.key, SHA256())
+        return builder.sign(self.key, SHA256()).public_bytes(Encoding.PEM)
 
     def _revoking(self, entries: Sequence[x509.RevokedCertificate], now: datetime) -> bytes:
         builder = x509.CertificateRevocationListBuilder(
@@ -170,15 +178,15 @@ class CertificateAuthority:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, now: datetime, days: int
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, now: datetime, days: int
 ) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder(subject_name=subject, issuer_name=issuer)
-        .public_key(key.public_key())
+        .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - _BACKDATED)
         .not_valid_after(now + timedelta(days=days))
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
     )
 
 
@@ -230,10 +238,6 @@ def _check_of_caller(certificate: x509.Certificate) -> None:
             "the certificate is no caller's but an endpoint's or the authority's own, which callers would go on "
             "trusting; give MERCHANT-ROLE.pem, or renew the endpoint's pair with `fedrank certificates make --renew`"
         )
-
-
-def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
 def _refuse_existing(paths: Sequence[Path]) -> None:

@@ -17,7 +17,7 @@ import pytest
 import fedrank
 
 ROOT = Path(__file__).resolve().parents[1]
-ROOMS = ("proto", "privacy", "model", "client", "server", "simulation", "evaluation", "fedrank")
+ROOMS = ("proto", "privacy", "model", "deploy", "client", "server", "simulation", "evaluation", "fedrank")
 GENERATED = "*_pb2*.py"
 LONGEST_FILE, LONGEST_TEST_FILE, LONGEST_FUNCTION = 300, 450, 50
 
@@ -137,6 +137,7 @@ def test_the_import_contracts_see_every_forbidden_direction(tmp_path: Path) -> N
         "proto": "privacy.errors",
         "privacy": "model.errors",
         "model": "client.errors",
+        "deploy": "client.errors",
         "simulation": "evaluation.errors",
         "evaluation": "fedrank",
     }

@@ -1,0 +1,25 @@
+"""The family of errors of this room: each names the thing, the value, the bound and the next step."""
+
+
+class DeployError(Exception):
+    """Base of every error of the deploy room."""
+
+
+class FederationFileError(DeployError, ValueError):
+    """The description of a federation lacks a word, or has one that no federation can have."""
+
+
+class PublicCatalogueError(DeployError, ValueError):
+    """A merchant's public items cannot be read, lack a column, or name an item twice."""
+
+
+class KitError(DeployError):
+    """A folder is no kit, or its files do not fit together."""
+
+
+class KitExists(DeployError):
+    """A folder that would be written is there already."""
+
+
+class MembershipError(DeployError):
+    """A merchant cannot be invited, approved, revoked or given new keys as it was asked."""
