@@ -15,6 +15,20 @@ def no_failpoint(_name: str) -> None:
     """Do nothing: what every operation calls unless a test passes something else."""
 
 
+_listener: Failpoint = no_failpoint
+
+
+def passed(name: str) -> None:
+    """Tell whoever listens that this process has come to a point: for programs that others start and call."""
+    _listener(name)
+
+
+def listen(failpoint: Failpoint) -> None:
+    """Let `failpoint` be called at every point that this process passes from now on; tests alone do this."""
+    global _listener
+    _listener = failpoint
+
+
 FAILPOINTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
         "append": (
@@ -62,3 +76,39 @@ FAILPOINTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     }
 )
 """The points of every operation, in the order in which it passes them."""
+
+FEDERATION_FAILPOINTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "round": (
+            "round: planned",
+            "round: cohort there",
+            "round: reserved",
+            "round: collected",
+            "round: noise drawn",
+            "journal: arrays written",
+            "journal: entry written",
+            "round: committed",
+            "round: learned",
+        ),
+        "run": (
+            "run: learned",
+            "run: version added",
+            "run: version offered",
+            "run: journal finished",
+        ),
+        "answer": (
+            "answer: before charge",
+            "answer: after charge",
+            "answer: computed",
+            "answer: before reply",
+        ),
+        "version": (
+            "version: verified",
+            "version: stored",
+        ),
+    }
+)
+"""The points of a federation's processes: the coordinator's `round` and `run`, a participant's `answer` and `version`.
+
+They call `passed`, because Flower starts and calls them.
+"""

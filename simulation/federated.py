@@ -122,6 +122,8 @@ def run_config_of(
         "shoppers": shoppers,
         "merchants": max(1, len(population.merchants)),
         "minimum-cohort": settings.minimum_cohort,
+        "minimum-nodes": 1,
+        "journal": "",
         "dim": settings.dim,
         "clock": settings.clock,
         "spent-mu2": spent_mu2,

@@ -39,6 +39,7 @@ class RoundSum:
     influence: Influence
     totals: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     participants: int = 0
+    cohort: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
 
     def add(self, name: str, receipt: Receipt, parts: Parts) -> None:
@@ -51,6 +52,7 @@ class RoundSum:
         for part, value in parts.items():
             self.totals[part] = self.totals.get(part, 0.0) + value.astype(np.float64)
         self.participants += receipt.participants
+        self.cohort.append(name)
 
     def refuse(self, name: str, reason: str) -> None:
         """Note why nothing of a participant is in the sum."""
@@ -65,7 +67,10 @@ class RoundSum:
         check_cohort(self.task, self.participants, minimum_cohort, self.refused)
         zeros = {part: np.zeros(shape) for part, shape in self.shapes.items()}
         return Collected(
-            totals={**zeros, **self.totals}, participants=self.participants, refused=tuple(self.refused)
+            totals={**zeros, **self.totals},
+            participants=self.participants,
+            cohort=tuple(sorted(self.cohort)),
+            refused=tuple(self.refused),
         )
 
     def _check(self, name: str, receipt: Receipt, parts: Parts) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from copy import copy
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,6 +84,12 @@ class Releaser:
         self._config, self._plan = config, plan
         seeded = config.noise_seed >= 0
         self._source: NoiseSource = SeededNoise(config.noise_seed) if seeded else SystemNoise()
+
+    def under(self, plan: Plan) -> Self:
+        """Return the same under another plan: it draws on from the same source."""
+        other = copy(self)
+        other._plan = plan
+        return other
 
     def released(self, stage: Stage, total: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return a sum as it may leave."""

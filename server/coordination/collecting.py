@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,16 +23,27 @@ class Collected:
     Attributes:
         totals: sum by part, one array for every part that was asked for.
         participants: how many the sum holds.
+        cohort: names of those whose answers it holds.
         refused: why an answer is not in it, each naming its participant.
     """
 
     totals: Totals
     participants: int
+    cohort: tuple[str, ...]
     refused: tuple[str, ...]
+
+    def answers(self) -> dict[str, Any]:
+        """Return everything but the sum: what the journal and the status say of a round."""
+        return {"participants": self.participants, "cohort": self.cohort, "refused": self.refused}
 
 
 class Collector(Protocol):
     """One way of making a sum: in the open, or under masks."""
 
-    def collect(self, task: Task, shapes: Shapes, public: PublicArrays) -> Collected:
-        """Ask the cohort and return its sum; raises `CohortTooSmall` where too few can be in it."""
+    def collect(
+        self, task: Task, shapes: Shapes, public: PublicArrays, charge: Callable[[], None]
+    ) -> Collected:
+        """Ask the cohort and return its sum; raises `CohortTooSmall` where too few can be in it.
+
+        `charge` is called once, right before the first participant is asked for what costs budget.
+        """

@@ -42,6 +42,9 @@ class FederationConfig:
         shoppers: public number of shoppers N; divisors and delta come from it, never from the data.
         merchants: public number of merchants.
         minimum_cohort: fewest participants whose sum may be released.
+        minimum_nodes: fewest nodes that must be connected before a round is asked; in simulation one carries many
+            participants.
+        journal: folder of the run's journal and status; empty: a run that dies begins anew.
         spent_mu2: what participants report to have spent on the ledger before this run.
         seed, noise_seed: for tests and simulation; a negative one means the system's entropy.
         encoder: what makes features of the public catalogue.
@@ -68,6 +71,8 @@ class FederationConfig:
     shoppers: int
     merchants: int
     minimum_cohort: int
+    minimum_nodes: int
+    journal: str
     dim: int
     clock: str
     spent_mu2: float
@@ -106,6 +111,7 @@ class FederationConfig:
             ("shoppers", 2),
             ("merchants", 1),
             ("minimum_cohort", 1),
+            ("minimum_nodes", 1),
             ("dim", 1),
         ):
             if getattr(self, name) < low:

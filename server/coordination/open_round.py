@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from numpy.typing import NDArray
 
-from proto.federation import CONTRIBUTION, PUBLIC, RECEIPT, TASK, Receipt, Task, WireError
+from proto.federation import CONTRIBUTION, PUBLIC, RECEIPT, TASK, Receipt, Task, WireError, layout_words
 from server.coordination.aggregate import RoundSum
 from server.coordination.collecting import Collected, Shapes
 from server.coordination.exchange import Exchange, PublicArrays
@@ -24,8 +25,12 @@ class OpenCollector:
     influence: Influence
     minimum_cohort: int
 
-    def collect(self, task: Task, shapes: Shapes, public: PublicArrays) -> Collected:
+    def collect(
+        self, task: Task, shapes: Shapes, public: PublicArrays, charge: Callable[[], None]
+    ) -> Collected:
         """Return the sum of the answers that came in time; see `Collector`."""
+        charge()
+        task = replace(task, layout=layout_words({name: math.prod(shape) for name, shape in shapes.items()}))
         round_sum = RoundSum(task=task, shapes=shapes, influence=self.influence)
         questions = training_questions(task, public, self.exchange.participants())
         unheard = set(questions)

@@ -43,6 +43,8 @@ WORDS: dict[str, Any] = {
     "shoppers": 100,
     "merchants": 4,
     "minimum-cohort": 2,
+    "minimum-nodes": 1,
+    "journal": "",
     "dim": 4,
     "clock": "seconds",
     "spent-mu2": 0.0,

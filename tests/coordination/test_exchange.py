@@ -83,7 +83,7 @@ def failing(message: Message) -> RecordDict:
 
 def collected(*answers: Answer, repeats: int = 1, minimum_cohort: int = 0) -> Collected:
     """What a round makes of these answers, each of which comes `repeats` times."""
-    return collector(ScriptedGrid(answers, repeats), minimum_cohort).collect(TASK, SHAPES, {})
+    return collector(ScriptedGrid(answers, repeats), minimum_cohort).collect(TASK, SHAPES, {}, lambda: None)
 
 
 def collector(grid: ScriptedGrid, minimum_cohort: int = 0, clock: Clock | None = None) -> OpenCollector:
@@ -111,9 +111,9 @@ def test_a_straggler_is_cut_off_at_the_deadline_and_named() -> None:
     clock = Clock()
     grid = SlowGrid([fixed(HONEST)] * 3, [0.0, 9.0, 11.0], clock)
     began = clock()
-    found = collector(grid, clock=clock).collect(TASK, SHAPES, {})
+    found = collector(grid, clock=clock).collect(TASK, SHAPES, {}, lambda: None)
     assert found.participants == 6
-    assert found.refused == ("node 2: no answer came in time",)
+    assert found.refused == ("node-2: no answer came in time",)
     assert clock() - began == pytest.approx(DEADLINE, abs=LONGEST_WAIT)
     assert grid.looks < 60
 
@@ -123,16 +123,16 @@ def test_a_late_answer_of_an_earlier_round_is_not_counted_in_the_next() -> None:
     clock = Clock()
     grid = SlowGrid([fixed(HONEST)] * 2, [0.0, 12.0], clock)
     rounds = collector(grid, clock=clock)
-    rounds.collect(TASK, SHAPES, {})
+    rounds.collect(TASK, SHAPES, {}, lambda: None)
     clock.now += 5.0
-    assert rounds.collect(TASK, SHAPES, {}).participants == 6
+    assert rounds.collect(TASK, SHAPES, {}, lambda: None).participants == 6
 
 
 def test_quick_answers_are_not_waited_for() -> None:
     """Where everybody has answered at the first look no time passes."""
     clock = Clock()
     began = clock()
-    collector(SlowGrid([fixed(HONEST)] * 5, [0.0] * 5, clock), clock=clock).collect(TASK, SHAPES, {})
+    collector(SlowGrid([fixed(HONEST)] * 5, [0.0] * 5, clock), clock=clock).collect(TASK, SHAPES, {}, lambda: None)
     assert clock() == began
 
 
@@ -145,8 +145,8 @@ def test_the_error_reply_of_the_superlink_is_that_of_the_participant_who_was_ask
             reply.metadata.__dict__["_src_node_id"] = 1
             return reply if message.metadata.dst_node_id % 2 else super()._deliver(message)
 
-    found = collector(LostNode([fixed(HONEST)] * 3)).collect(TASK, SHAPES, {})
-    assert found.refused == ("node 1: its node failed: node unavailable",)
+    found = collector(LostNode([fixed(HONEST)] * 3)).collect(TASK, SHAPES, {}, lambda: None)
+    assert found.refused == ("node-1: its node failed: node unavailable",)
     assert found.participants == 6
 
 
@@ -158,7 +158,7 @@ def test_of_two_nodes_under_one_name_one_is_asked() -> None:
             return [NodeInfo(node_id=node, name="twin") for node in self.get_node_ids()]
 
     grid = Twins([fixed(HONEST)] * 2)
-    assert collector(grid).collect(TASK, SHAPES, {}).participants == 3
+    assert collector(grid).collect(TASK, SHAPES, {}, lambda: None).participants == 3
     assert len(grid.asked) == 1
 
 
@@ -182,9 +182,9 @@ def test_a_malformed_answer_is_refused_by_name_and_the_others_are_kept(bad: Answ
     """Whatever one node sends, the round goes on with the answers of the others."""
     found = collected(fixed(HONEST), bad)
     (refusal,) = found.refused
-    assert refusal.startswith("node 1: ") and reason in refusal
+    assert refusal.startswith("node-1: ") and reason in refusal
     assert found.participants == 3
-    with pytest.raises(CohortTooSmall, match="node 1: "):
+    with pytest.raises(CohortTooSmall, match="node-1: "):
         collected(fixed(HONEST), bad, minimum_cohort=4)
 
 
@@ -200,5 +200,5 @@ def test_a_pickled_answer_is_never_executed() -> None:
 def test_every_question_outlives_its_deadline_only_a_little() -> None:
     """A node that comes back an hour later finds no question left, so it charges nobody for a round that is over."""
     grid = ScriptedGrid([fixed(HONEST)])
-    collector(grid).collect(TASK, SHAPES, {})
+    collector(grid).collect(TASK, SHAPES, {}, lambda: None)
     assert DEADLINE < grid.asked[0].metadata.ttl <= DEADLINE + 60

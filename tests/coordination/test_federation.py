@@ -150,7 +150,7 @@ def test_a_run_killed_in_any_stage_has_spent_that_stage_and_all_before(
 
     monkeypatch.setattr(budget, "SystemNoise", lambda: DyingNoise(steps))
     run, _ = federation(tmp_path, [device(ITEMS)] * 2, steps)
-    plan = run._plan
+    plan = run.rounds.plan
     with pytest.raises(KeyboardInterrupt):
         run.run()
     stages = ["counts", "gram", "subspace", "gradient"]
@@ -210,7 +210,7 @@ def test_the_whole_run_spends_what_was_planned(tmp_path: Path) -> None:
 def test_a_round_below_the_minimum_cohort_releases_nothing_and_draws_no_noise(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One participant short in the gram round: its sum is thrown away, nothing is charged for it."""
+    """One participant short in the gram round: its sum is thrown away each time; what was reserved stays spent."""
     steps: Steps = []
     monkeypatch.setattr(budget, "SystemNoise", lambda: RecordingNoise(steps))
     fine = device(ITEMS)
@@ -222,10 +222,10 @@ def test_a_round_below_the_minimum_cohort_releases_nothing_and_draws_no_noise(
         )
 
     run, grid = federation(tmp_path, [fine, tired], steps)
-    with pytest.raises(CohortTooSmall, match=r"round 2 \(gram\).*no budget left"):
+    with pytest.raises(CohortTooSmall, match=r"round 2 \(gram\).*no budget left.*asked 3 times"):
         run.run()
-    assert steps == ["reserve counts", "noise", "commit counts"]
-    assert len(grid.asked) == 4
+    assert steps == ["reserve counts", "noise", "commit counts", *["reserve gram"] * 3]
+    assert len(grid.asked) == 2 + 3 * 2
     assert sorted(path.name for path in (tmp_path / "rounds").iterdir()) == ["round-001.safetensors"]
 
 
@@ -283,7 +283,7 @@ def test_trust_none_charges_nothing_and_asks_for_no_charge(tmp_path: Path) -> No
 def test_tasks_carry_the_plan_and_one_release_id_per_round(tmp_path: Path) -> None:
     """All nodes are asked the same; another run asks under other release ids."""
     run, grid = federation(tmp_path, [device(ITEMS)] * 3, rounds=2)
-    plan = run._plan
+    plan = run.rounds.plan
     run.run()
     tasks = [Task.from_record(message.content.config_records[TASK]) for message in grid.asked]
     assert [task.round for task in tasks] == [1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4, 5, 5, 5]
