@@ -134,3 +134,23 @@ class RotationRunning(KeyringError):
 
 class CertificateError(PrivacyError):
     """A certificate, its key or a revocation list cannot be read, made or trusted."""
+
+
+class ManifestError(PrivacyError):
+    """A manifest cannot be read, is not signed by whom it must be, or asks for less protection than was agreed."""
+
+
+class SecureAggregationError(PrivacyError):
+    """A round of secure aggregation must not go on: what was received is forged, unfit, or would reveal an input."""
+
+
+class OutOfTurn(SecureAggregationError):
+    """A message came twice, too late or too early; nothing has changed by it."""
+
+
+class CohortLost(SecureAggregationError):
+    """Too few participants are left for a sum; the round releases nothing."""
+
+
+class SignatureError(CertificateError):
+    """A model version is not signed, not by a known signer, or not as it is."""
