@@ -14,8 +14,8 @@ from deploy.errors import FederationFileError
 from privacy.canonical import Scalar
 from privacy.certificate_authority import LONGEST_DAYS
 from privacy.errors import CertificateError
-from privacy.names import MAX_NAME, MERCHANT, coordinator_uri, node_uri
 from privacy.plan import Trust
+from privacy.secagg.identity import check_name, coordinator_uri, node_uri
 
 LARGEST_PORT: Final = 65535
 LARGEST_COHORT: Final = 256
@@ -129,13 +129,9 @@ class Federation:
             coordinator_uri(self.domain)
             for merchant in self.merchants:
                 node_uri(self.domain, merchant.id)
+            check_name(self.name)
         except CertificateError as error:
-            raise FederationFileError(str(error)) from error
-        if not MERCHANT.fullmatch(self.name):
-            raise FederationFileError(
-                f"name is {self.name!r}; use 1 to {MAX_NAME} letters without accents, digits, dots, dashes "
-                "and underscores"
-            )
+            raise FederationFileError(f"a name of the federation cannot be used: {error}") from error
 
     def _check_merchants(self) -> None:
         counted = Counter(merchant.id.casefold() for merchant in self.merchants)

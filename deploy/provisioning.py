@@ -27,9 +27,9 @@ from deploy.kit import (
 )
 from deploy.kit_files import Kits, write_private, write_public
 from deploy.rendering import render
-from deploy.shared_files import write_shared
+from deploy.shared_files import CATALOGUES, write_shared
 from privacy.certificate_authority import CertificateAuthority, Wanted
-from privacy.names import coordinator_uri, node_uri
+from privacy.secagg.identity import coordinator_uri, node_uri
 
 LOOPBACK = ("localhost", "127.0.0.1")
 """The coordinator's certificate is valid for its own machine too, for checks there."""
@@ -62,8 +62,8 @@ def provision(federation: Federation, out: Path, now: datetime) -> Kits:
 
 def _write(kits: Kits, federation: Federation, parts: dict[str, pl.DataFrame], now: datetime) -> None:
     authority = CertificateAuthority.make(kits.authority, now)
-    for name in (MEMBERS, "catalogues"):
-        (kits.authority / name).mkdir()
+    (kits.authority / CATALOGUES).mkdir()
+    (kits.coordinator / MEMBERS).mkdir(parents=True)
     renew_coordinator(kits, federation, authority, now)
     for merchant in federation.merchants:
         add_merchant(kits, federation, merchant, parts[merchant.id], authority, now)
@@ -79,7 +79,7 @@ def add_merchant(
     now: datetime,
 ) -> None:
     """Write what one merchant alone has: items, keys unless it makes them itself, and its endpoint's certificate."""
-    items.write_parquet(kits.authority / "catalogues" / f"{merchant.id}.parquet")
+    items.write_parquet(kits.authority / CATALOGUES / f"{merchant.id}.parquet")
     (kits.merchant(merchant.id) / "data").mkdir(parents=True, mode=0o700)
     if merchant.keys is KeysMadeBy.OPERATOR:
         renew_node(kits, federation, merchant, authority, now)
@@ -90,9 +90,13 @@ def add_merchant(
 
 
 def renew_coordinator(
-    kits: Kits, federation: Federation, authority: CertificateAuthority, now: datetime
+    kits: Kits, federation: Federation, authority: CertificateAuthority, now: datetime, former: bytes = b""
 ) -> None:
-    """Write a new certificate and key of the coordinator, and a new pair of its port."""
+    """Write a new certificate and key of the coordinator, and a new pair of its port.
+
+    Args:
+        former: certificates (PEM) to be kept behind the new one, whose signatures on model versions go on counting.
+    """
     hosts = tuple(dict.fromkeys((federation.coordinator.host, *LOOPBACK)))
     days = federation.certificate_days
     named = Wanted(name="coordinator", uri=coordinator_uri(federation.domain), days=days)
@@ -100,7 +104,7 @@ def renew_coordinator(
     for wanted, file, key_file in ((named, COORDINATOR, COORDINATOR_KEY), (port, TLS, TLS_KEY)):
         certificate, key = authority.pair(wanted, now)
         write_private(kits.coordinator / key_file, key)
-        write_public(kits.coordinator / file, certificate)
+        write_public(kits.coordinator / file, certificate + (former if file == COORDINATOR else b""))
     (kits.coordinator / "data").mkdir(exist_ok=True, mode=0o700)
 
 

@@ -15,12 +15,13 @@ from privacy.federation_manifest import FederationManifest, sign_manifest
 
 MODEL = "federation.toml"
 """In the authority's folder: the model that all kits are made from."""
+CATALOGUES = "catalogues"
+"""There too: the public items of each merchant, ID.parquet."""
 
 
 def write_shared(kits: Kits, federation: Federation, authority: CertificateAuthority) -> None:
     """Write, or write anew, everything that follows from the model; keys, certificates and data stay."""
-    write_public(kits.authority / MODEL, render(MODEL, federation=federation).encode())
-    folder = kits.authority / "catalogues"
+    folder = kits.authority / CATALOGUES
     items = join_items([read_items(folder / f"{one.id}.parquet", one.id) for one in federation.merchants])
     buffer = io.BytesIO()
     items.write_parquet(buffer)
@@ -37,6 +38,8 @@ def write_shared(kits: Kits, federation: Federation, authority: CertificateAutho
         for name, content in shared.items():
             write_public(kit / name, content)
     _write_texts(kits, federation)
+    # Last, so that what was interrupted before can simply be asked for again.
+    write_public(kits.authority / MODEL, render(MODEL, federation=federation).encode())
 
 
 def manifest_of(federation: Federation, catalogue_hash: str) -> FederationManifest:

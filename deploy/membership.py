@@ -1,0 +1,126 @@
+"""Who is in a federation: invite a merchant, approve its key, revoke it, give it a new one. Done by the operator.
+
+Every change is made in the folder of all kits, and each function returns the folders and files that have to be
+carried to somebody. All of them need the authority's key, which nobody but the operator has.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Self
+
+from deploy.catalogue import join_items, read_items
+from deploy.errors import KitError, MembershipError
+from deploy.federation_file import read_federation
+from deploy.federation_model import Federation, KeysMadeBy, Merchant
+from deploy.kit import COORDINATOR, MEMBERS, NODE, REVOKED
+from deploy.kit_files import Kits
+from deploy.provisioning import add_merchant, renew_coordinator, renew_node, wanted_node, write_member
+from deploy.shared_files import CATALOGUES, MODEL, write_revoked, write_shared
+from privacy.certificate_authority import CertificateAuthority
+
+COORDINATOR_ID = "coordinator"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operator:
+    """The operator's view of one federation: all kits, the model they are made from, and the authority."""
+
+    kits: Kits
+    federation: Federation
+    authority: CertificateAuthority
+
+    @classmethod
+    def open(cls, root: Path) -> Self:
+        """Open the folder of all kits; raises `KitError` or `CertificateError` where it is not one."""
+        kits = Kits(root=root)
+        if not (kits.authority / MODEL).is_file():
+            raise KitError(
+                f"{root} holds no authority/{MODEL}; name the folder that `fedrank provision` wrote"
+            )
+        return cls(
+            kits=kits,
+            federation=read_federation(kits.authority / MODEL),
+            authority=CertificateAuthority.open(kits.authority),
+        )
+
+    def invite(self, merchant: Merchant, now: datetime) -> list[Path]:
+        """Add a merchant: a kit for it, and terms and public items of all kits anew.
+
+        Raises `FederationFileError` for an id that is taken, `PublicCatalogueError` for items that do not fit.
+        """
+        grown = replace(self.federation, merchants=(*self.federation.merchants, merchant))
+        items = read_items(merchant.catalogue, merchant.id)
+        folder = self.kits.authority / CATALOGUES
+        join_items(
+            [items, *(read_items(folder / f"{one.id}.parquet", one.id) for one in self.federation.merchants)]
+        )
+        add_merchant(self.kits, grown, merchant, items, self.authority, now)
+        write_shared(self.kits, grown, self.authority)
+        return self.kits.all()
+
+    def approve(self, name: str, request: bytes, now: datetime) -> list[Path]:
+        """Sign a merchant's request; a certificate that it had before is revoked.
+
+        Raises `CertificateError` where the request names somebody else or is not signed by its own key.
+        """
+        merchant = self.federation.merchant(name)
+        certificate = self.authority.approve(request, wanted_node(self.federation, merchant), now)
+        self._retire(name, now)
+        write_member(self.kits, merchant, certificate)
+        return [self.kits.merchant(name) / NODE, *self._for_coordinator()]
+
+    def revoke(self, name: str, now: datetime) -> list[Path]:
+        """Revoke a merchant's certificate, or the coordinator's, which gets a new one at once.
+
+        Raises `MembershipError` for a merchant that has none.
+        """
+        if name == COORDINATOR_ID:
+            self.authority.revoke((self.kits.coordinator / COORDINATOR).read_bytes(), now)
+            return self._renew_coordinator(now, former=b"")
+        if not self._retire(self.federation.merchant(name).id, now):
+            raise MembershipError(
+                f"merchant {name!r} has no certificate that could be revoked; it is out already"
+            )
+        return self._for_coordinator() + [
+            kit / REVOKED for kit in self.kits.all() if kit != self.kits.coordinator
+        ]
+
+    def rotate(self, name: str, now: datetime) -> list[Path]:
+        """Give a merchant's node, or the coordinator, a new key. A merchant's old certificate is revoked.
+
+        The coordinator's stays good until it ends: versions that it has signed go on being served.
+        Raises `MembershipError` for a merchant that makes its keys itself.
+        """
+        if name == COORDINATOR_ID:
+            return self._renew_coordinator(now, (self.kits.coordinator / COORDINATOR).read_bytes())
+        merchant = self.federation.merchant(name)
+        if merchant.keys is KeysMadeBy.SITE:
+            raise MembershipError(
+                f"merchant {name!r} makes its keys at its own site; let it run `fedrank merchant request KIT` there, "
+                f"and sign what it sends with `fedrank merchant approve {name} --csr FILE`"
+            )
+        self._retire(name, now)
+        renew_node(self.kits, self.federation, merchant, self.authority, now)
+        return [self.kits.merchant(name), *self._for_coordinator()]
+
+    def _renew_coordinator(self, now: datetime, former: bytes) -> list[Path]:
+        renew_coordinator(self.kits, self.federation, self.authority, now, former)
+        write_shared(self.kits, self.federation, self.authority)
+        return self.kits.all()
+
+    def _retire(self, name: str, now: datetime) -> bool:
+        """Revoke the certificate that a merchant has, if any, and take it from the members."""
+        current = self.kits.authority / MEMBERS / f"{name}.pem"
+        if not current.is_file():
+            return False
+        self.authority.revoke(current.read_bytes(), now)
+        write_revoked(self.kits)
+        for folder in (self.kits.coordinator, self.kits.authority):
+            (folder / MEMBERS / current.name).unlink(missing_ok=True)
+        return True
+
+    def _for_coordinator(self) -> list[Path]:
+        return [self.kits.coordinator / REVOKED, self.kits.coordinator / MEMBERS]
