@@ -13,11 +13,13 @@ from fedrank.commands import (
     catalogue,
     certificates,
     consent,
+    coordinator,
     data,
     db,
     index,
     keys,
     merchant,
+    merchant_membership,
     models,
     privacy,
     subject,
@@ -48,9 +50,13 @@ app.add_typer(certificates.app, name="certificates")
 app.add_typer(catalogue.app, name="catalogue")
 app.add_typer(index.app, name="index")
 app.add_typer(models.app, name="models")
+app.add_typer(coordinator.app, name="coordinator")
+merchant_membership.add_to(merchant.app)
 app.add_typer(merchant.app, name="merchant")
 app.command()(simulate)
 app.command()(provision)
+app.command()(models.promote)
+app.command()(models.rollback)
 app.command()(serve)
 app.command()(rank)
 app.command()(retention)

@@ -23,7 +23,13 @@ LONGEST_FILE, LONGEST_TEST_FILE, LONGEST_FUNCTION = 300, 450, 50
 
 DOORS = {
     "opacus": ("privacy/*", "client/training.py", "evaluation/bench/peers/*"),
-    "flwr": ("client/app.py", "server/coordination/*", "simulation/*", "evaluation/bench/peers/*"),
+    "flwr": (
+        "client/app.py",
+        "client/node_*.py",
+        "server/coordination/*",
+        "simulation/*",
+        "evaluation/bench/peers/*",
+    ),
     "grpc": ("server/serving/*", "client/ranking*.py", "evaluation/load/echo.py", f"proto/{GENERATED}"),
     "grpc_health": ("server/serving/*",),
     "grpc_status": ("server/serving/*", "client/ranking*.py"),

@@ -1,0 +1,141 @@
+"""The one door of the coordinator: forwards the fleet's calls of members to the SuperLink, and nothing else.
+
+A node signs the time of every call with its key. Before a body is read, that key must belong to a member whose
+certificate is valid now, and the signature must be its. The SuperLink then checks the signature and the node again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import binascii
+import logging
+from base64 import b64decode
+from collections.abc import Mapping
+from typing import Final
+
+import httpx
+from flwr.common.constant import TIMESTAMP_HEADER
+from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER, FLEET_HTTP_SIGNATURE_HEADER
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from server.coordination.members import Members, NotAMember
+
+log = logging.getLogger("fedrank.coordination.fleet")
+
+SMALL, LARGE = 64 * 1024, 8 * 1024 * 1024
+LARGEST_BODY: Final[Mapping[str, int]] = {
+    "activate-node": SMALL,
+    "deactivate-node": SMALL,
+    "send-node-heartbeat": SMALL,
+    "pull-messages": SMALL,
+    "get-run": SMALL,
+    "get-fab": SMALL,
+    "pull-object": SMALL,
+    "confirm-message-received": SMALL,
+    "push-messages": LARGE,
+    "push-object": LARGE,
+}
+"""The calls that are forwarded, and the bytes that each may bring. Flower cuts arrays into objects of 5 MiB."""
+BODY_SECONDS: Final = 60.0
+"""How long a node may take to send a body."""
+ANSWER_SECONDS: Final = 30.0
+CALLS_AT_ONCE: Final = 64
+"""Calls of which bodies are held in memory at one time; others wait."""
+_LONGEST_HEADER: Final = 4096
+_PASSED_ON: Final = ("content-type", "accept")
+_PREFIX: Final = "flwr-"
+
+
+class TooLarge(Exception):
+    """A body is larger than its call may bring."""
+
+
+class FleetProxy:
+    """Answers the fleet's calls."""
+
+    def __init__(self, members: Members, superlink: httpx.AsyncClient) -> None:
+        """Forward to the SuperLink that the client's base address names."""
+        self._members, self._superlink = members, superlink
+        self._places = asyncio.Semaphore(CALLS_AT_ONCE)
+        self._turned_away: dict[str, str] = {}
+
+    def app(self) -> Starlette:
+        """The application to serve."""
+        return Starlette(routes=[Route("/v1/fleet/{call}", self.answer, methods=["POST"])])
+
+    async def answer(self, request: Request) -> Response:
+        """Forward one call, or say why not."""
+        call = request.path_params["call"]
+        if call not in LARGEST_BODY:
+            return _refused(404, f"there is no call {call[:64]!r} here")
+        try:
+            merchant = self._members.check(*_shown(request))
+        except NotAMember as refusal:
+            return self._turn_away(refusal)
+        self._welcome(merchant)
+        async with self._places:
+            return await self._forwarded(request, call, merchant)
+
+    async def _forwarded(self, request: Request, call: str, merchant: str) -> Response:
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                body = await _body(request, LARGEST_BODY[call])
+        except TooLarge:
+            log.warning("merchant %s sends more than %d bytes with %s", merchant, LARGEST_BODY[call], call)
+            return _refused(413, f"{call} may bring {LARGEST_BODY[call]} bytes; send less")
+        except TimeoutError:
+            log.warning("merchant %s took more than %.0f seconds to send %s", merchant, BODY_SECONDS, call)
+            return _refused(408, f"the body took more than {BODY_SECONDS:.0f} seconds; try again")
+        headers = {
+            name: value
+            for name, value in request.headers.items()
+            if name in _PASSED_ON or name.startswith(_PREFIX)
+        }
+        try:
+            answer = await self._superlink.post(f"/v1/fleet/{call}", content=body, headers=headers)
+        except httpx.HTTPError as error:
+            log.warning("the SuperLink does not answer (%s)", type(error).__name__)
+            return _refused(503, "the coordinator is starting; try again")
+        return Response(answer.content, answer.status_code, media_type=answer.headers.get("content-type"))
+
+    def _turn_away(self, refusal: NotAMember) -> Response:
+        reason = str(refusal)
+        if self._turned_away.get(refusal.merchant) != reason:
+            self._turned_away[refusal.merchant] = reason
+            log.warning("merchant %s is turned away: %s", refusal.merchant or "(unknown)", reason)
+        return _refused(401, reason)
+
+    def _welcome(self, merchant: str) -> None:
+        if self._turned_away.pop(merchant, None) is not None:
+            log.info("merchant %s is let in again", merchant)
+
+
+def _shown(request: Request) -> tuple[bytes, bytes, bytes]:
+    """Return the key (PEM), the signed time and the signature that a call shows."""
+    headers = request.headers
+    try:
+        time = headers[TIMESTAMP_HEADER]
+        key, signature = headers[FLEET_HTTP_PUBLIC_KEY_HEADER], headers[FLEET_HTTP_SIGNATURE_HEADER]
+        if max(len(time), len(key), len(signature)) > _LONGEST_HEADER:
+            raise ValueError
+        return b64decode(key, validate=True), time.encode("ascii"), b64decode(signature, validate=True)
+    except (KeyError, ValueError, binascii.Error) as error:
+        raise NotAMember("", "the call shows no key and signature of a node") from error
+
+
+async def _body(request: Request, largest: int) -> bytes:
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > largest:
+            raise TooLarge
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _refused(status: int, reason: str) -> JSONResponse:
+    """Answer in Flower's form, so that a node's log shows the reason."""
+    return JSONResponse({"code": status, "detail": reason}, status)
