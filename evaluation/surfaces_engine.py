@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from evaluation.metrics import NOBODY, Indices
+from evaluation.releasing import signing_registry
 from evaluation.surfaces import LONGEST, Exam, Question, barred
 from model.features import KINDS
-from server.registry import ModelVersion, Registry
+from server.registry import ModelVersion
 from server.serving.engine import Engine
 from server.serving.policy import Policy
 from server.serving.query import Events, PastEvent, RankQuery, Surface
@@ -22,8 +23,8 @@ _PUBLIC = (*CATALOGUE_COLUMNS, "listed_at", "new_arrival")
 
 def engine_of(folder: Path, exam: Exam, version: ModelVersion, policy: Policy | None = None) -> Engine:
     """Put a version and the exam's catalogue into a run folder, and open the engine on it as `fedrank serve` does."""
-    registry = Registry(folder / "registry")
-    registry.promote(registry.add(version.weights, version.card).version)
+    registry, signer = signing_registry(folder, "surfaces")
+    registry.promote(registry.add(version.weights, version.card, signer).version)
     columns = [name for name in _PUBLIC if name in exam.items.columns]
     exam.items.select(columns).write_parquet(folder / "catalogue.parquet")
     if exam.promotions is not None:

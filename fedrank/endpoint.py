@@ -47,6 +47,10 @@ def run_endpoint(options: EndpointOptions, on_ready: OnReady) -> None:
     """Serve until SIGTERM or SIGINT, in this process or in several."""
     if options.stored_profiles:
         _log.warning("requests may name any shopper (--stored-profiles): for simulations only")
+    if options.unsigned:
+        _log.warning(
+            "model versions are taken whoever made them (--unsigned): nobody answers for what is ranked"
+        )
     if options.client_ca is None:
         _log.warning("no TLS: whoever reaches the port is served, and nobody is asked who they are")
     if options.workers == 1:
@@ -110,7 +114,7 @@ def _serve_in_workers(options: EndpointOptions, on_ready: OnReady) -> None:
 def _engine(options: EndpointOptions) -> Engine:
     run = Path(options.run)
     return Engine.load(
-        Registry(run / "registry"),
+        Registry(run / "registry", unsigned=options.unsigned),
         run / "catalogue.parquet",
         merchant_id=options.merchant,
         version=options.version,

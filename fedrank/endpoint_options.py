@@ -27,6 +27,7 @@ class EndpointOptions:
         run: run folder with registry and catalogue.
         store, keys: event store (path or URL) and keyring, both there already.
         merchant, version: one merchant's part instead of all, a pinned version instead of the promoted one.
+        unsigned: whether to take model versions that no listed signer has signed.
         policy: TOML file of the surfaces' knobs.
         stored_profiles: whether requests may name shoppers although this is no merchant's own endpoint.
         tls_cert, tls_key, client_ca: files of mutual TLS, all or none; `revoked`: of revocation lists.
@@ -42,6 +43,7 @@ class EndpointOptions:
     keys: str
     merchant: str | None = None
     version: str | None = None
+    unsigned: bool = False
     policy: str | None = None
     show_scores: bool = False
     stored_profiles: bool = False

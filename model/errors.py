@@ -15,3 +15,11 @@ class FeatureError(ModelError, ValueError):
 
 class EncoderError(ModelError, RuntimeError):
     """A content encoder is not there, or its cache cannot be used."""
+
+
+class UnfitVersion(ModelError, ValueError):
+    """Weights or card cannot become a model version: empty, not finite, not plain numbers or JSON."""
+
+
+class UnreadableVersion(ModelError):
+    """The files of a model version are not there, or do not have the hash that they are named by."""

@@ -26,6 +26,10 @@ class CorruptVersion(RegistryError):
     """The files of a model version do not have the hash that they were stored under."""
 
 
+class UntrustedVersion(RegistryError):
+    """A model version is not signed, not by a signer whom this registry lists, or not as it is."""
+
+
 class InvalidModel(RegistryError):
     """Weights or card cannot be stored: empty, not finite, or not plain numbers or JSON."""
 

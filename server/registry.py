@@ -1,35 +1,53 @@
 """The one door between training and ranking: model versions under their content hash, and which is promoted.
 
-A version is a folder `versions/<version>/` with `model.safetensors` and `card.json`; `<version>` is the first
-16 hex digits of the SHA-256 over both. The file `promoted` names the version that serving takes. Every write
-is atomic and durable: a reader sees a whole version or none.
+A version is a folder `versions/<version>/` (`model.versions`). The file `promoted` names the version that serving
+takes, `promotions.json` all that it took before, and `signers.pem` lists whose signatures count. Every write is
+atomic and durable: a reader sees a whole version or none.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import re
-import shutil
-import tempfile
-from collections.abc import Mapping
+import logging
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
 
-from server.errors import CorruptVersion, InvalidModel, UnknownVersion
+from model.errors import UnfitVersion, UnreadableVersion
+from model.versions import (
+    VERSION,
+    Content,
+    folder_of,
+    hash_of_card,
+    read,
+    read_card,
+    read_signature,
+    store,
+    write_durably,
+)
+from privacy.errors import CertificateError, SignatureError
+from privacy.signing import ReleaseSigner, Signature, Signers, joined
+from server.errors import (
+    CorruptVersion,
+    InvalidModel,
+    NothingPromoted,
+    UnknownVersion,
+    UntrustedVersion,
+)
+from server.promotion_history import Act, Promotion, PromotionHistory, before
+
+log = logging.getLogger("fedrank.registry")
 
 Weights = dict[str, npt.NDArray[Any]]
 
-_VERSION = re.compile(r"[0-9a-f]{16}")
-_WEIGHTS_FILE = "model.safetensors"
-_CARD_FILE = "card.json"
+SIGNERS_FILE = "signers.pem"
+"""Certificates of those whose model versions this registry lets be served."""
+
 _POINTER = "promoted"
 
 
@@ -46,62 +64,114 @@ class ModelVersion:
 class Registry:
     """A folder of model versions. Several processes may read and add at the same time."""
 
-    def __init__(self, root: Path) -> None:
-        """Use the folder `root`; it is made at the first `add`."""
-        self._root = root
+    def __init__(self, root: Path, *, unsigned: bool = False, clock: Callable[[], float] = time.time) -> None:
+        """Use the folder `root`; it is made at the first `add`.
 
-    def add(self, weights: Mapping[str, npt.NDArray[Any]], card: Mapping[str, Any]) -> ModelVersion:
-        """Store a version and return it. The same content again is the same version and writes nothing.
+        `unsigned` lets versions be promoted and served that no listed signer has signed.
+        """
+        self._root, self._unsigned, self._clock = root, unsigned, clock
+        self._history = PromotionHistory(root)
+
+    def add(
+        self,
+        weights: Mapping[str, npt.NDArray[Any]],
+        card: Mapping[str, Any],
+        signer: ReleaseSigner | None = None,
+    ) -> ModelVersion:
+        """Store a version, signed where there is a signer, and return it. The same content is the same version.
 
         Raises `InvalidModel` for empty, non-numeric or non-finite weights, or a card that is not JSON.
         """
-        arrays = {name: _checked(name, array) for name, array in weights.items()}
-        if not arrays:
-            raise InvalidModel("a model version needs at least one weight; got none")
-        card_bytes = _canonical(card)
-        version = _content_hash(arrays, card_bytes)[:16]
-        folder = self._folder(version)
-        if not folder.exists():
-            self._write(folder, {_WEIGHTS_FILE: save(arrays), _CARD_FILE: card_bytes})
-        return self.get(version)
+        try:
+            content = Content.of({name: np.asarray(array) for name, array in weights.items()}, card)
+        except UnfitVersion as error:
+            raise InvalidModel(str(error)) from error
+        signature = None
+        if signer is not None:
+            signed = signer.sign(content_hash=content.content_hash, card_hash=content.card_hash)
+            signature = signed.to_bytes()
+        store(self._root, content, signature)
+        return self.get(content.version)
 
     def get(self, version: str) -> ModelVersion:
-        """Read a version and verify its hash; raises `UnknownVersion` or `CorruptVersion`."""
+        """Read a version and verify its hash; raises `UnknownVersion` or `CorruptVersion`.
+
+        Who released it is not asked: `trusted` does.
+        """
         self._check(version)
         try:
-            card_bytes = (self._folder(version) / _CARD_FILE).read_bytes()
-            weights = load((self._folder(version) / _WEIGHTS_FILE).read_bytes())
-            card = json.loads(card_bytes)
-        except (OSError, SafetensorError, ValueError) as error:
-            raise _corrupt(version, f"cannot be read ({type(error).__name__})") from error
-        content_hash = _content_hash(weights, card_bytes)
-        if content_hash[:16] != version:
-            raise _corrupt(version, f"has the hash {content_hash[:16]}")
-        return ModelVersion(version=version, content_hash=content_hash, weights=weights, card=card)
+            content = read(self._root, version)
+        except UnreadableVersion as error:
+            raise _corrupt(version, error) from error
+        return ModelVersion(
+            version=version,
+            content_hash=content.content_hash,
+            weights=content.weights,
+            card=json.loads(content.card),
+        )
 
     def card(self, version: str) -> dict[str, Any]:
         """The card alone, which is not held against the hash, for lists; raises as `get` does."""
-        self._check(version)
-        try:
-            card: dict[str, Any] = json.loads((self._folder(version) / _CARD_FILE).read_bytes())
-        except (OSError, ValueError) as error:
-            raise _corrupt(version, f"cannot be read ({type(error).__name__})") from error
+        card: dict[str, Any] = json.loads(self._card_bytes(version))
         return card
 
     def added(self, version: str) -> float:
         """When a version came to this registry, in Unix seconds; raises `UnknownVersion`."""
         self._check(version)
-        return self._folder(version).stat().st_mtime
+        return folder_of(self._root, version).stat().st_mtime
 
     def versions(self) -> list[str]:
         """Every version in the registry, oldest first."""
-        folders = [path for path in self._root.glob("versions/*") if _VERSION.fullmatch(path.name)]
+        folders = [path for path in self._root.glob("versions/*") if VERSION.fullmatch(path.name)]
         return [path.name for path in sorted(folders, key=lambda path: (path.stat().st_mtime_ns, path.name))]
 
+    def trust(self, certificate: bytes) -> None:
+        """Put a signer's certificate (PEM) on the list; raises `CertificateError` where it cannot be read."""
+        path = self._root / SIGNERS_FILE
+        listed = path.read_bytes() if path.exists() else b""
+        if (wanted := joined(listed, certificate)) != listed:
+            self._root.mkdir(parents=True, exist_ok=True)
+            write_durably(path, wanted)
+
+    def signer(self, version: str) -> str | None:
+        """Who signed a version, in words; its weights are not read, and not held against it.
+
+        None: nobody who is listed, and this registry was opened to take such versions. Raises `UntrustedVersion`
+        otherwise, and as `get` does.
+        """
+        return self._vouched(version, None)
+
+    def trusted(self, version: str) -> ModelVersion:
+        """Read a version, and hold weights and card against a listed signer's signature.
+
+        Raises as `get` and `signer` do.
+        """
+        found = self.get(version)
+        self._vouched(version, found.content_hash)
+        return found
+
     def promote(self, version: str) -> None:
-        """Make `version` the one that serving takes, after verifying it; raises as `get` does."""
-        self.get(version)
-        _write_durably(self._root / _POINTER, version.encode())
+        """Make `version` the one that serving takes, after verifying it; raises as `trusted` does."""
+        self.trusted(version)
+        self._history.move(lambda lines: self._lines(lines, version, Act.PROMOTE), self._point)
+
+    def rollback(self) -> str:
+        """Go back to the version that was served before and still verifies, and return it.
+
+        Raises `NothingPromoted` where there is none, and `CorruptVersion` for a damaged history or pointer.
+        """
+        if self.promoted() is None:
+            raise NothingPromoted(
+                f"the registry {self._root} has promoted nothing yet; "
+                "promote a version with `fedrank promote VERSION`"
+            )
+        return self._history.move(
+            lambda lines: self._lines(lines, self._last_good(lines), Act.ROLLBACK), self._point
+        )
+
+    def promotions(self) -> list[Promotion]:
+        """Every promotion and rollback, oldest first; raises `CorruptVersion` where the file is damaged."""
+        return self._history.read()
 
     def promoted(self) -> str | None:
         """The promoted version, or None before the first promotion."""
@@ -109,91 +179,95 @@ class Registry:
             name = (self._root / _POINTER).read_text()
         except FileNotFoundError:
             return None
-        if not _VERSION.fullmatch(name):
+        if not VERSION.fullmatch(name):
             raise CorruptVersion(
-                f"the pointer {self._root / _POINTER} names no version; "
-                "promote one again with `fedrank models promote`"
+                f"the pointer {self._root / _POINTER} names no version; promote one again with `fedrank promote`"
             )
         return name
 
+    def _lines(self, lines: list[Promotion], version: str, act: Act) -> list[Promotion]:
+        """What to note: the move, and before it what a registry without a history was serving."""
+        now = self._clock()
+        served = None if lines else self._pointed()
+        first = [] if served is None else [Promotion(version=served, act=Act.PROMOTE, at=now)]
+        return [*first, Promotion(version=version, act=act, at=now)]
+
+    def _last_good(self, lines: list[Promotion]) -> str:
+        for version in before(lines, self.promoted()):
+            try:
+                return self.trusted(version).version
+            except (UnknownVersion, CorruptVersion, UntrustedVersion):
+                continue
+        raise NothingPromoted(
+            f"nothing was served from {self._root} before {self.promoted()} that still verifies; promote a version "
+            "with `fedrank promote VERSION`"
+        )
+
+    def _pointed(self) -> str | None:
+        """The promoted version; None also where the pointer is damaged, which a promotion mends."""
+        try:
+            return self.promoted()
+        except CorruptVersion:
+            return None
+
+    def _point(self, version: str) -> None:
+        write_durably(self._root / _POINTER, version.encode())
+
+    def _vouched(self, version: str, content_hash: str | None) -> str | None:
+        try:
+            return self._signer(version, content_hash)
+        except UntrustedVersion as refusal:
+            if not self._unsigned:
+                raise
+            log.warning("%s; it is taken all the same", str(refusal))  # the record must hold no frames
+            return None
+
+    def _signer(self, version: str, content_hash: str | None) -> str:
+        card_hash = hash_of_card(self._card_bytes(version))
+        record = read_signature(self._root, version)
+        if record is None:
+            raise UntrustedVersion(
+                f"model version {version} in {self._root} is not signed, as those of older run folders are not; "
+                "train again with `fedrank simulate`, which signs, or give --unsigned to take it as it is"
+            )
+        try:
+            signature = Signature.from_bytes(record)
+            wanted = content_hash or signature.content_hash
+            if wanted[:16] != version:
+                raise SignatureError(f"it bears the signature of version {wanted[:16]!r}")
+            return self._signers().check(
+                signature, content_hash=wanted, card_hash=card_hash, federation=signature.federation
+            )
+        except SignatureError as error:
+            raise UntrustedVersion(f"model version {version} in {self._root} is refused: {error}") from error
+
+    def _signers(self) -> Signers:
+        path = self._root / SIGNERS_FILE
+        try:
+            return Signers.read(path.read_bytes()) if path.exists() else Signers()
+        except CertificateError as error:
+            raise UntrustedVersion(
+                f"the list of signers {path} holds no certificate that can be read; restore it from where the "
+                "versions come from"
+            ) from error
+
+    def _card_bytes(self, version: str) -> bytes:
+        self._check(version)
+        try:
+            return read_card(self._root, version)
+        except UnreadableVersion as error:
+            raise _corrupt(version, error) from error
+
     def _check(self, version: str) -> None:
-        if not _VERSION.fullmatch(version) or not self._folder(version).is_dir():
+        if not VERSION.fullmatch(version) or not folder_of(self._root, version).is_dir():
             raise UnknownVersion(
                 f"no model version {version!r} in {self._root}; it holds {len(self.versions())}, "
                 "see `fedrank models list`"
             )
 
-    def _folder(self, version: str) -> Path:
-        return self._root / "versions" / version
 
-    def _write(self, folder: Path, files: Mapping[str, bytes]) -> None:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        incoming = Path(tempfile.mkdtemp(prefix=".incoming-", dir=folder.parent))
-        try:
-            for name, content in files.items():
-                _write_durably(incoming / name, content)
-            incoming.rename(folder)
-            _sync_folder(folder.parent)
-        except OSError:
-            shutil.rmtree(incoming, ignore_errors=True)
-            if not folder.exists():  # else another process has added the same content first
-                raise
-
-
-def _checked(name: str, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    values = np.asarray(array, order="C")
-    if values.dtype.kind not in "fiub" or values.dtype.itemsize > 8:
-        raise InvalidModel(f"weight {name!r} has dtype {values.dtype}; store numbers of at most 64 bits")
-    if not np.isfinite(values).all():
-        raise InvalidModel(f"weight {name!r} holds NaN or infinity; a version with such weights cannot rank")
-    return values.astype(values.dtype.newbyteorder("<"), copy=False)
-
-
-def _canonical(card: Mapping[str, Any]) -> bytes:
-    try:
-        text = json.dumps(dict(card), sort_keys=True, ensure_ascii=False, allow_nan=False, indent=1)
-    except (TypeError, ValueError) as error:
-        raise InvalidModel(f"the card is not plain JSON: {error}") from error
-    return text.encode()
-
-
-def _content_hash(weights: Mapping[str, npt.NDArray[Any]], card: bytes) -> str:
-    """SHA-256 over each array (by name: dtype, shape, little-endian bytes) and the card."""
-    digest = hashlib.sha256(b"fedrank model version 1\n")
-    for name in sorted(weights):
-        array = weights[name]
-        header = json.dumps([name, array.dtype.str, list(array.shape)]).encode()
-        digest.update(len(header).to_bytes(8, "little") + header)
-        digest.update(array.tobytes())
-    digest.update(card)
-    return digest.hexdigest()
-
-
-def _corrupt(version: str, finding: str) -> CorruptVersion:
+def _corrupt(version: str, finding: UnreadableVersion) -> CorruptVersion:
     return CorruptVersion(
         f"model version {version} {finding}: it was changed after it was added; "
-        "delete its folder and add the version again from its run, or promote another with `fedrank models promote`"
+        "delete its folder and add the version again from its run, or promote another with `fedrank promote`"
     )
-
-
-def _write_durably(path: Path, content: bytes) -> None:
-    """Write beside `path`, sync, rename over it, sync the folder."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except OSError:
-        Path(name).unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

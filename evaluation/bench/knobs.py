@@ -19,6 +19,7 @@ from evaluation.bench.knobs_lists import POOL, Asked, K, Qualities, merits_of, q
 from evaluation.bench.knobs_reasons import deletions, reason_rows
 from evaluation.bench.recipes import BASKET
 from evaluation.bench.rows import Row
+from evaluation.releasing import signing_registry
 from evaluation.settings import Watch
 from evaluation.split import Split, SplitKind, split
 from evaluation.trials import population_of, trial
@@ -188,8 +189,8 @@ def _prepare(folder: Path, dataset: Dataset, *, quick: bool) -> Asked:
     with population_of(cut, dataset.items) as population:
         version = trial(population, _federation(dataset, cut))
         catalogue = pl.read_parquet(population.folder / "catalogue.parquet").drop("listed_at", strict=False)
-    registry = Registry(folder / "registry")
-    registry.promote(registry.add(version.weights, version.card).version)
+    registry, signer = signing_registry(folder, "knobs")
+    registry.promote(registry.add(version.weights, version.card, signer).version)
     first = cut.train.group_by("item_id").agg(listed_at=pl.col("timestamp").min())
     catalogue = catalogue.join(first, on="item_id", how="left", maintain_order="left")
     catalogue.write_parquet(folder / "catalogue.parquet")

@@ -16,13 +16,13 @@ import numpy.typing as npt
 import polars as pl
 
 from client.store import EventStore
+from evaluation.releasing import signing_registry
 from model.content import CONTENT_FEATURES
 from model.features import CONTEXT_ROWS, KINDS
 from model.schema import Schema, Weights
 from privacy.keyring import Keyring
 from proto.federation import DEVICES
 from proto.fedrank.ranking.v1 import ranking_pb2 as pb
-from server.registry import Registry
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -101,12 +101,12 @@ def make_world(folder: Path, items: int, *, versions: int = 1, seed: int = 7) ->
     rank = draws.permutation(items)
     liked = 1 / (rank + 20.0)
     _catalogue(items, groups).write_parquet(folder / "catalogue.parquet")
-    registry = Registry(folder / "registry")
+    registry, signer = signing_registry(folder, "ranking")
     card = {"label": LABEL, "schema": {"items": items, "dim": DIM}}
     names = []
     for _ in range(versions):
         weights = make_weights(draws, groups, np.log(liked * items).astype(np.float32))
-        names.append(registry.add(weights, card).version)
+        names.append(registry.add(weights, card, signer).version)
     registry.promote(names[0])
     _empty_store(folder)
     return World(folder=folder, groups=groups, liked=liked / liked.sum(), versions=tuple(names))

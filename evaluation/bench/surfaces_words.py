@@ -11,10 +11,10 @@ import numpy as np
 import polars as pl
 
 from evaluation.bench.rows import Row
+from evaluation.releasing import signing_registry
 from evaluation.surfaces_words import QueryStyle, WordStock, out_of_order, simulated_query
 from model.encoders import EncoderName, encoder_named
 from model.schema import Schema, Weights
-from server.registry import Registry
 from server.serving.engine import Engine
 from server.serving.query import PastEvent, RankQuery, Surface
 from simulation.data import load
@@ -118,8 +118,8 @@ def _engine(folder: Path, items: pl.DataFrame, random: np.random.Generator) -> E
     for name in ("item_id", "item_bias", "content", "context"):
         weights[name] = (TASTE * random.standard_normal(weights[name].shape)).astype(np.float32)
     weights["gain"][:] = 1.0
-    registry = Registry(folder / "registry")
-    registry.promote(registry.add(weights, {"clock": "seconds"}).version)
+    registry, signer = signing_registry(folder, "words")
+    registry.promote(registry.add(weights, {"clock": "seconds"}, signer).version)
     write_catalogue(items, folder / "catalogue.parquet")
     return Engine.load(registry, folder / "catalogue.parquet")
 

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from fedrank.exits import DATA
+from fedrank.signatures import UnsignedOption
 
 HELP = "Prepare what an endpoint opens at its start, or look whether it is whole."
 
@@ -30,16 +31,21 @@ def index() -> None:
 
 
 @app.command()
-def build(run: Run, merchant: Merchant = None, version: Version = None, as_json: AsJson = False) -> None:
+def build(
+    run: Run,
+    merchant: Merchant = None,
+    version: Version = None,
+    unsigned: UnsignedOption = False,
+    as_json: AsJson = False,
+) -> None:
     """Make the prepared folder and the vector index, unless they are there; `fedrank serve` would do the same."""
     from server.registry import Registry
     from server.serving.snapshot_source import SnapshotSource
 
     began = time.perf_counter()
     import_module("server.serving.engine")  # compiles its loops, where no machine code is kept yet
-    source = SnapshotSource(
-        Registry(run / "registry"), run / "catalogue.parquet", merchant_id=merchant, version=version
-    )
+    registry = Registry(run / "registry", unsigned=unsigned)
+    source = SnapshotSource(registry, run / "catalogue.parquet", merchant_id=merchant, version=version)
     snapshot = source.snapshot(source.state())
     seconds, items, recall = time.perf_counter() - began, len(snapshot.items), snapshot.index.recall
     found = {

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fedrank.printable import printable, printable_line
+from fedrank.signatures import UNSIGNED, UnsignedOption
 
 if TYPE_CHECKING:
     from model.segments import Segments
@@ -39,21 +40,27 @@ def list_versions(run: Run, as_json: Json = False) -> None:
         _print_json({"promoted": promoted, "versions": found})
         return
     for one in found:
-        mark = " promoted" if one["promoted"] else ""
+        mark = ("" if one["signer"] else " not signed") + (" promoted" if one["promoted"] else "")
         typer.echo(f"{one['version']} added {one['added']} {_epsilon(one['privacy'])}{mark}")
     if promoted is None:
-        typer.echo(f"none is promoted; `fedrank models promote --run {run} VERSION` does it", err=True)
+        typer.echo(f"none is promoted; `fedrank promote --run {run} VERSION` does it", err=True)
 
 
 @app.command()
-def show(run: Run, version: Version = None, merchant: Merchant = None, as_json: Json = False) -> None:
+def show(
+    run: Run,
+    version: Version = None,
+    merchant: Merchant = None,
+    unsigned: UnsignedOption = False,
+    as_json: Json = False,
+) -> None:
     """Show the card of a version, and the segments that a request may name.
 
     Prepares what an endpoint opens where nobody has yet, as `fedrank index build` does.
     """
     from server.serving.snapshot_source import SnapshotSource
 
-    registry, promoted = _registry(run)
+    registry, promoted = _registry(run, unsigned=unsigned)
     source = SnapshotSource(registry, run / "catalogue.parquet", merchant_id=merchant, version=version)
     snapshot = source.snapshot(source.state())
     told = _told(registry, snapshot.version, promoted) | {"card": dict(snapshot.card)}
@@ -62,7 +69,8 @@ def show(run: Run, version: Version = None, merchant: Merchant = None, as_json: 
         _print_json(told | {"segments": segments})
         return
     mark = ", promoted" if told["promoted"] else ""
-    typer.echo(f"{snapshot.version}, added {told['added']}{mark}")
+    mark += f", signed by {told['signer']}" if told["signer"] else ", not signed"
+    typer.echo(printable(f"{snapshot.version}, added {told['added']}{mark}"))
     for name, value in snapshot.card.items():
         typer.echo(printable(f"{name}: {json.dumps(value, ensure_ascii=False)}"))
     typer.echo("segments (number, items, what most of them are):")
@@ -74,23 +82,42 @@ def show(run: Run, version: Version = None, merchant: Merchant = None, as_json: 
 def promote(
     run: Run,
     version: Annotated[str, typer.Argument(help="The model version, as `fedrank models list` has it.")],
+    unsigned: UnsignedOption = False,
     as_json: Json = False,
 ) -> None:
-    """Make a version the one that is served; endpoints that run follow within their --refresh-seconds."""
-    registry, before = _registry(run)
+    """Make a version the one that is served; endpoints that run follow within their --refresh-seconds.
+
+    A version that none of the signers in the run's registry/signers.pem has signed is refused, unless --unsigned is
+    given. `fedrank models promote` is the same command.
+    """
+    registry, before = _registry(run, unsigned=unsigned)
     registry.promote(version)
+    _tell_moved(version, before, unsigned=unsigned, as_json=as_json)
+
+
+def rollback(run: Run, unsigned: UnsignedOption = False, as_json: Json = False) -> None:
+    """Serve again what was served before the promoted version; what does not verify is passed over.
+
+    A version that was rolled back is not gone back to; `fedrank promote` takes any.
+    """
+    registry, before = _registry(run, unsigned=unsigned)
+    _tell_moved(registry.rollback(), before, unsigned=unsigned, as_json=as_json)
+
+
+def _tell_moved(version: str, before: str | None, *, unsigned: bool, as_json: bool) -> None:
     if as_json:
         _print_json({"promoted": version, "before": before})
         return
-    typer.echo(f"promoted {version}, {'where none was' if before is None else f'before it {before}'}")
+    was = "where none was" if before is None else f"before it {before}"
+    typer.echo(f"promoted {version}, {was}{UNSIGNED * unsigned}")
 
 
-def _registry(run: Path) -> tuple[Registry, str | None]:
+def _registry(run: Path, *, unsigned: bool = False) -> tuple[Registry, str | None]:
     """The registry and what it has promoted; raises `UnknownVersion` where there is no version at all."""
     from server.errors import UnknownVersion
     from server.registry import Registry
 
-    registry = Registry(run / "registry")
+    registry = Registry(run / "registry", unsigned=unsigned)
     if not registry.versions():
         raise UnknownVersion(
             f"{run / 'registry'} holds no model version; give the --out folder of `fedrank simulate`"
@@ -112,7 +139,18 @@ def _told(registry: Registry, version: str, promoted: str | None) -> dict[str, A
         "promoted": version == promoted,
         "added": added.isoformat(timespec="seconds"),
         "privacy": card.get("privacy"),
+        "signer": _signer(registry, version),
     }
+
+
+def _signer(registry: Registry, version: str) -> str | None:
+    """Who signed a version; None where it could not be served without --unsigned."""
+    from server.errors import RegistryError
+
+    try:
+        return registry.signer(version)
+    except RegistryError:
+        return None
 
 
 def _epsilon(privacy: Mapping[str, Any] | None) -> str:

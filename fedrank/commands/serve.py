@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from fedrank.places import KeysOption, StoreOption
+from fedrank.signatures import UNSIGNED, UnsignedOption
 
 if TYPE_CHECKING:
     from fedrank.endpoint_options import EndpointOptions
@@ -124,6 +125,7 @@ def serve(
     port: Port = 8443,
     merchant: Merchant = None,
     version: Version = None,
+    unsigned: UnsignedOption = False,
     policy: PolicyFile = None,
     show_scores: ShowScores = False,
     stored_profiles: StoredProfiles = False,
@@ -149,7 +151,8 @@ def serve(
 ) -> None:
     """Answer rankings over gRPC. Prints `ready ADDRESS model VERSION`; SIGTERM or Ctrl-C stops it cleanly.
 
-    With --metrics-port that line goes on with `metrics URL`.
+    With --metrics-port that line goes on with `metrics URL`. A model version that none of the signers in the run's
+    registry/signers.pem has signed is refused, unless --unsigned is given.
 
     Shoppers' events are read from and written to the run's store/events.db with its keys/, unless --store and --keys
     name others; neither is ever made.
@@ -159,7 +162,7 @@ def serve(
 
     options = _options(context.params)
     set_up_logs(LogFormat(log_format), options.log_level)
-    unchecked = "" if client_ca else " (callers are not checked)"
+    unchecked = ("" if client_ca else " (callers are not checked)") + UNSIGNED * unsigned
 
     def ready(address: str, model: str, metrics: str | None) -> None:
         offered = "" if metrics is None else f" metrics {metrics}"

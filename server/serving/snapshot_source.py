@@ -86,7 +86,7 @@ class SnapshotSource:
         if version is None:
             raise NothingPromoted(
                 f"the registry of {self._run} holds no promoted model version; "
-                f"promote one with `fedrank models promote --run {self._run} VERSION`, then serve"
+                f"promote one with `fedrank promote --run {self._run} VERSION`, then serve"
             )
         catalogue = self._catalogue_now()
         return State(
@@ -99,8 +99,10 @@ class SnapshotSource:
     def snapshot(self, state: State) -> Snapshot:
         """Open the snapshot of a state, and prepare it first where nobody has; that takes seconds to minutes.
 
-        Raises `RegistryError` or `CatalogueError`; also where the catalogue is no more the one of `state`.
+        Raises `RegistryError`, also for a version that no listed signer has signed, or `CatalogueError`, also where
+        the catalogue is no more the one of `state`.
         """
+        self._registry.signer(state.version)
         catalogue = self._catalogue_now()
         if catalogue.seen != state.catalogue:
             raise self._replaced()
@@ -115,7 +117,7 @@ class SnapshotSource:
 
     def _opened(self, key: str, version: str, catalogue: _Catalogue, since: int) -> _Base:
         def make(folder: Path) -> Mapping[str, Any]:
-            model = self._registry.get(version)
+            model = self._registry.trusted(version)
             changes = folded(catalogue.log.read(0, since))
             return make_base(folder, model, self._items(catalogue.digest), changes, self._merchant_id)
 

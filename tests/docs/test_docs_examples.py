@@ -20,13 +20,13 @@ import pytest
 import typer.main
 from google.protobuf import json_format
 
+from evaluation.releasing import signing_registry
 from fedrank.cli import app
 from model.content import CONTENT_FEATURES
 from model.schema import Schema
 from proto.fedrank.ranking.v1 import ranking_pb2 as pb
 from proto.fedrank.ranking.v1.ranking_pb2_grpc import RankingServiceStub
 from server.coordination.config import Participants
-from server.registry import Registry
 from simulation.data import load
 from simulation.population import build_population
 
@@ -129,8 +129,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     # Without weights for context and age, what is shown does not depend on the hour of the test.
     drawn = np.random.default_rng(0).normal(0, 1, schema.shapes()["item_id"])
     weights = {**schema.zeros(), "gain": np.ones(DIM, np.float32), "item_id": drawn.astype(np.float32)}
-    registry = Registry(folder / "registry")
-    registry.promote(registry.add(weights, {"clock": "seconds"}).version)
+    registry, signer = signing_registry(folder, "shop")
+    registry.promote(registry.add(weights, {"clock": "seconds"}, signer).version)
     command = ["fedrank", "serve", "--run", str(folder), "--port", "0", "--stored-profiles"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment()) as process:
         assert process.stdout is not None

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from test_docs_examples import ROOT, commands, environment, write_files
 
+from evaluation.releasing import signing_registry
 from model.content import CONTENT_FEATURES
 from model.schema import Schema
 from server.coordination.config import Participants
-from server.registry import Registry
 from server.serving import limits
 from server.serving.authorisation import ALLOWED, HEALTH, RANK, RECORD_EVENTS, REFLECTION
 from server.serving.feedback import MAX_BATCH
@@ -39,8 +39,8 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     build_population(run, data.items, data.events, Participants.SHOPPERS)
     schema = Schema(items=len(data.items), content_features=CONTENT_FEATURES, dim=DIM)
     drawn = np.random.default_rng(0).normal(0, 1, schema.shapes()["item_id"]).astype(np.float32)
-    registry = Registry(run / "registry")
-    registry.promote(registry.add({**schema.zeros(), "item_id": drawn}, {"clock": "seconds"}).version)
+    registry, signer = signing_registry(run, "shop")
+    registry.promote(registry.add({**schema.zeros(), "item_id": drawn}, {"clock": "seconds"}, signer).version)
     return folder
 
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from fedrank.endpoint_options import OPEN
 from model.content import CONTENT_FEATURES
 from model.schema import Schema, Weights
 from privacy.keyring import Keyring
+from privacy.release_keys import release_signer
+from privacy.signing import ReleaseSigner
 from server.registry import Registry
 from server.serving.endpoint import EndpointConfig, Inside, open_endpoint
 from server.serving.engine import Engine
@@ -79,12 +82,19 @@ def weights() -> Weights:
     }
 
 
+@pytest.fixture(scope="session")
+def signer(tmp_path_factory: pytest.TempPathFactory) -> ReleaseSigner:
+    """Who signs the versions of run folders."""
+    return release_signer(tmp_path_factory.mktemp("signer"), "toy", datetime.now(UTC))
+
+
 @pytest.fixture
-def run_folder(tmp_path: Path, catalogue: pl.DataFrame, weights: Weights) -> Path:
-    """A run folder with a catalogue and one promoted version."""
+def run_folder(tmp_path: Path, catalogue: pl.DataFrame, weights: Weights, signer: ReleaseSigner) -> Path:
+    """A run folder with a catalogue and one promoted version, signed."""
     catalogue.write_parquet(tmp_path / "catalogue.parquet")
     registry = Registry(tmp_path / "registry")
-    registry.promote(registry.add(weights, {"schema": {"items": ITEMS, "dim": DIM}}).version)
+    registry.trust(signer.certificate)
+    registry.promote(registry.add(weights, {"schema": {"items": ITEMS, "dim": DIM}}, signer).version)
     return tmp_path
 
 
@@ -98,8 +108,8 @@ def stocked(run_folder: Path) -> Path:
 
 @pytest.fixture
 def registry(run_folder: Path) -> Registry:
-    """The registry of the run folder."""
-    return Registry(run_folder / "registry")
+    """The registry of the run folder; it takes further versions that nobody has signed."""
+    return Registry(run_folder / "registry", unsigned=True)
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from server.serving.snapshot_source import FOLDER, SnapshotSource
 
 def source_of(run: Path, **chosen: str) -> SnapshotSource:
     """The snapshots of a run folder."""
-    return SnapshotSource(Registry(run / "registry"), run / "catalogue.parquet", **chosen)
+    return SnapshotSource(Registry(run / "registry", unsigned=True), run / "catalogue.parquet", **chosen)
 
 
 def in_stock(source: SnapshotSource) -> set[str]:
@@ -83,7 +83,7 @@ def test_endpoints_of_two_merchants_leave_each_other_their_bases(
 
 def test_what_another_process_has_open_is_not_removed(run_folder: Path, weights: Weights) -> None:
     """A second process serves an older version while many newer ones are prepared; it then takes a change."""
-    registry = Registry(run_folder / "registry")
+    registry = Registry(run_folder / "registry", unsigned=True)
     older = registry.promoted()
     assert older is not None
     here, there = multiprocessing.Pipe()

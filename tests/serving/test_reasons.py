@@ -72,7 +72,7 @@ def load(
 ) -> Engine:
     """An engine over a run folder with these items and weights, which learned from baskets of these kinds."""
     catalogue.write_parquet(folder / "catalogue.parquet")
-    registry = Registry(folder / "registry")
+    registry = Registry(folder / "registry", unsigned=True)
     card = {"schema": {}, "learned": {"basket_kinds": list(basket_kinds)}}
     registry.promote(registry.add(weights, card).version)
     return Engine.load(registry, folder / "catalogue.parquet", policy=policy)
