@@ -108,7 +108,7 @@ FEDERATION_FAILPOINTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         ),
     }
 )
-"""The points of a federation's processes: the coordinator's `round` and `run`, a participant's `answer` and `version`.
+"""Points of a federation's processes: `round` and `run` of the coordinator, `answer` and `version` of a participant.
 
 They call `passed`, because Flower starts and calls them.
 """

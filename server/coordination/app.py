@@ -1,15 +1,22 @@
-"""The Flower ServerApp of the coordinator: the same under `flwr run` and in the in-process grid."""
+"""The Flower ServerApp of the coordinator: the same in a federation of processes and in the in-process grid."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 from flwr.app import ConfigRecord, Context
 from flwr.serverapp import Grid, ServerApp
 
 from model.catalogue import read_public_items
+from privacy.errors import PrivacyError
+from privacy.failpoints import passed
 from server.coordination.budget import open_account, plan_of
 from server.coordination.card import model_card
 from server.coordination.config import FederationConfig
 from server.coordination.federation import Federation
+from server.coordination.journal_run import RunJournal, journal_of
+from server.coordination.status import StatusFile
+from server.errors import ServerError
 from server.registry import Registry
 
 MODEL = "model"
@@ -20,14 +27,38 @@ app = ServerApp()
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Plan, train, and add the model version to the registry; promotion is a separate act."""
+    """Train, or go on training, and add the model version to the registry; promotion is a separate act."""
     config = FederationConfig.from_run_config(context.run_config)
+    account = open_account(config, read_public_items(config.catalogue))
+    with journal_of(config, account) as journal:
+        folder = Path(config.journal) if config.journal else None
+        status = StatusFile(folder, run=journal.run_id, rounds=config.all_rounds)
+        try:
+            version = trained(grid, config, journal, status)
+        except Exception as failure:
+            status.failed(_told(failure))
+            raise
+        status.finished(version)
+        journal.finish()
+        passed("run: journal finished")
+    context.state[MODEL] = ConfigRecord({"version": version})
+
+
+def trained(grid: Grid, config: FederationConfig, journal: RunJournal, status: StatusFile) -> str:
+    """Do the rounds that are to come and return the version; one that a crash left finished is the same version."""
     catalogue = read_public_items(config.catalogue)
     account = open_account(config, catalogue)
-    plan = plan_of(config, account)
-    federation = Federation(grid, config, catalogue, plan, account)
+    plan = journal.entries[0].plan if journal.entries else plan_of(config, account)
+    federation = Federation(grid, config, catalogue, plan, account, journal, status)
     federation.run()
-    learner = federation.learner
-    card = model_card(config, plan, learner, catalogue)
-    version = Registry(config.registry).add(learner.weights, card)
-    context.state[MODEL] = ConfigRecord({"version": version.version})
+    passed("run: learned")
+    card = model_card(config, federation.rounds.performed(), federation.learner, catalogue)
+    added = Registry(config.registry).add(federation.learner.weights, card)
+    passed("run: version added")
+    return added.version
+
+
+def _told(failure: Exception) -> str:
+    """Return the words of an error that was raised on purpose; of another, which may quote anything, its kind."""
+    on_purpose = isinstance(failure, ServerError | PrivacyError)
+    return str(failure) if on_purpose else f"unexpected {type(failure).__name__}; see the coordinator's log"

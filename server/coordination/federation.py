@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +22,12 @@ from privacy.plan import Plan, Stage
 from proto.federation import AXES, BASIS, DEVICES, EVERYONE, FUSION_START, FUSION_UNITS, MERCHANT_PART
 from server.coordination.blocks import gram_of, scatter_counts, triangle
 from server.coordination.budget import Account
-from server.coordination.collecting import Collector, Shapes, Totals
+from server.coordination.collecting import Collector, Shapes
 from server.coordination.config import FederationConfig, Participants
 from server.coordination.exchange import Exchange
 from server.coordination.federation_rounds import Desk, Rounds
 from server.coordination.influence import Influence
-from server.coordination.journal import RunJournal, Unjournaled
+from server.coordination.journal_run import RunJournal, Unjournaled
 from server.coordination.learner import Learner
 from server.coordination.open_round import OpenCollector
 from server.coordination.status import StatusFile

@@ -23,8 +23,8 @@ from server.coordination.collecting import Collected, Collector, Shapes, Totals
 from server.coordination.config import FederationConfig
 from server.coordination.exchange import PublicArrays, public_hash
 from server.coordination.federation_plan import RunningPlan
-from server.coordination.journal import RunJournal
 from server.coordination.journal_entry import Entry, JournalError
+from server.coordination.journal_run import RunJournal
 from server.coordination.status import StatusFile
 
 log = logging.getLogger("fedrank.coordination")
@@ -120,8 +120,8 @@ class Rounds:
         if (task.stage, task.model_hash) != (str(stage), shown):
             raise JournalDiverged(
                 f"round {task.round} of the journal is {task.stage} of model {task.model_hash}, and this program "
-                f"comes to {stage} of model {shown}; go on with the version of fedrank, the machine and the number of "
-                "threads that began the run, or move the journal away: what the ledger has reserved stays spent"
+                f"comes to {stage} of model {shown}; go on with the version of fedrank, the machine and the number "
+                "of threads that began the run, or move the journal away: what the ledger has reserved stays spent"
             )
         self._desk.account.commit(task)
         self._running.released(task, entry.plan)

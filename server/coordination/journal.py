@@ -15,10 +15,9 @@ import hashlib
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,55 +52,6 @@ class JournalInUse(JournalError):
 
 class ForeignJournal(JournalError):
     """The journal was begun by a run over something else."""
-
-
-class RunJournal(Protocol):
-    """What a run remembers over a crash."""
-
-    @property
-    def run_id(self) -> str:
-        """Name of the run."""
-
-    @property
-    def spent_before(self) -> float:
-        """What the coordinator's account held when the run began, in mu^2."""
-
-    @property
-    def entries(self) -> tuple[Entry, ...]:
-        """Everything that was written, in order."""
-
-    def released(self, number: int) -> tuple[Entry, Totals] | None:
-        """Return round `number` with its arrays if it was released."""
-
-    def release(self, task: Task, plan: Plan, arrays: Totals, **answers: Any) -> None:
-        """Keep what a round released; `answers` are `participants`, `cohort` and `refused`."""
-
-    def give_up(self, task: Task, plan: Plan, reason: str) -> None:
-        """Keep that a round was given up, and why."""
-
-    def finish(self) -> None:
-        """The run is done."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Unjournaled:
-    """A run that remembers nothing, in simulations and tests: it begins anew after a crash."""
-
-    spent_before: float
-    run_id: str = field(default_factory=lambda: uuid.uuid4().hex)
-    entries: tuple[Entry, ...] = ()
-
-    def released(self, number: int) -> None:
-        """Nothing was."""
-
-    def release(self, task: Task, plan: Plan, arrays: Totals, **answers: Any) -> None:
-        """Keep nothing."""
-
-    def give_up(self, task: Task, plan: Plan, reason: str) -> None:
-        """Keep nothing."""
-
-    def finish(self) -> None:
-        """There is nothing to put away."""
 
 
 class Journal:
