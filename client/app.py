@@ -13,11 +13,21 @@ from client import work
 from client.cohort import Cohort, Unit, cohort_at, home_of
 from client.errors import ClientError
 from client.public import check_public
+from client.whole import whole
 from privacy.errors import BudgetExceeded, LedgerConflict, QuotaExceeded
-from privacy.fixed_point import on_grid
 from privacy.ledger_records import Charge
 from privacy.plan import Trust
-from proto.federation import CONTRIBUTION, EVERYONE, PUBLIC, RECEIPT, TASK, Receipt, Task, WireError
+from proto.federation import (
+    CONTRIBUTION,
+    EVERYONE,
+    PUBLIC,
+    RECEIPT,
+    TASK,
+    Receipt,
+    Task,
+    WireError,
+    layout_of,
+)
 
 Parts = dict[str, NDArray[np.float64]]
 Work = Callable[[Task, Cohort, Mapping[str, NDArray[np.generic]]], Parts]
@@ -83,6 +93,7 @@ def _answer(message: Message, context: Context, compute: Work) -> Message:
     task = Task.from_record(message.content.config_records[TASK])
     work.loss_of(task)  # before anything is charged
     work.basket_kinds_of(task)
+    layout_of(task)
     public = _public(message)
     cohort = cohort_at(home_of(context.node_config, context.run_config))
     try:
@@ -97,7 +108,7 @@ def _answer(message: Message, context: Context, compute: Work) -> Message:
         PriceRefused,
     ) as refusal:
         return _reply(message, task, cohort, {}, str(refusal))
-    parts = compute(task, cohort, public)
+    parts = whole(task, cohort, public, compute(task, cohort, public)) if cohort.units else {}
     for charge in charges:
         cohort.ledger.commit(charge.release_id, charge.holder)
     return _reply(message, task, cohort, parts)
@@ -192,5 +203,5 @@ def _reply(message: Message, task: Task, cohort: Cohort, parts: Parts, refused: 
     )
     content = RecordDict({RECEIPT: ConfigRecord(dict(receipt.to_record()))})
     if parts:
-        content[CONTRIBUTION] = ArrayRecord({name: Array(on_grid(value)) for name, value in parts.items()})
+        content[CONTRIBUTION] = ArrayRecord({name: Array(value) for name, value in parts.items()})
     return Message(content, reply_to=message)

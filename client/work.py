@@ -132,8 +132,13 @@ def _noise(task: Task, unit: Unit) -> NoiseSource:
     """Return the system's entropy; in tests and simulation a stream of its own for each unit and round."""
     if task.noise_seed < 0:
         return SystemNoise()
-    name = f"{task.noise_seed}/{task.stage}/{task.round}/{unit.part}/{unit.shoppers.pseudonyms[:1]}"
-    return SeededNoise(int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little"))
+    return SeededNoise(noise_stream(task, f"{unit.part}/{unit.shoppers.pseudonyms[:1]}"))
+
+
+def noise_stream(task: Task, name: str) -> int:
+    """Return the seed of the noise that bears this name in a simulation's round."""
+    words = f"{task.noise_seed}/{task.stage}/{task.round}/{name}"
+    return int.from_bytes(blake2b(words.encode(), digest_size=8).digest(), "little")
 
 
 def _noised_locally(task: Task, unit: Unit, total: Array) -> Array:

@@ -12,11 +12,17 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from privacy.accountant import BudgetError, epsilon_of, mu_of
+from privacy.distributed_noise import DELTA_SLACK
 
 
 class Trust(StrEnum):
-    """Who adds the noise: `central` the coordinator, `local` every participant, `none` nobody."""
+    """Who adds the noise.
 
+    `distributed`: every participant a share, so that a cohort's sum has what `central` would add; `central`: the
+    coordinator; `local`: every participant enough for itself; `none`: nobody.
+    """
+
+    DISTRIBUTED = "distributed"
     CENTRAL = "central"
     LOCAL = "local"
     NONE = "none"
@@ -124,7 +130,11 @@ class Plan:
     @property
     def cap_mu2(self) -> float:
         """The total budget in mu^2."""
-        return mu_of(self.epsilon, self.delta) ** 2
+        return mu_of(self.epsilon, self._gaussian_delta) ** 2
+
+    @property
+    def _gaussian_delta(self) -> float:
+        return gaussian_delta(self.trust, self.delta)
 
     @property
     def mu2(self) -> float:
@@ -155,15 +165,31 @@ class Plan:
         }
         total = self.spent_mu2 * merchants**2
         for release in self.releases:
-            shared = release.stage in common and self.trust is Trust.CENTRAL
+            shared = release.stage in common and self.trust is not Trust.LOCAL
             factor = 1 if release.stage is Stage.LINKAGE else merchants**2 if shared else merchants
             total += factor * release.mu2
-        return math.inf if math.isinf(total) else epsilon_of(math.sqrt(total), self.delta)
+        return self._epsilon_of(total)
+
+    def epsilon_if_silent(self, silent: int, minimum_cohort: int) -> float:
+        """Return epsilon if so many participants of this run lie and add no noise (trust `distributed`).
+
+        The smallest cohort that is released carries the shares of K - f then, so each mu^2 is K / (K - f) times the
+        stated one. The linkage histogram is noised by the simulator.
+        """
+        if silent >= minimum_cohort:
+            return math.inf
+        weaker = minimum_cohort / (minimum_cohort - silent)
+        factors = ((release, 1.0 if release.stage is Stage.LINKAGE else weaker) for release in self.releases)
+        return self._epsilon_of(
+            self.spent_mu2 + math.fsum(factor * release.mu2 for release, factor in factors)
+        )
 
     def total_epsilon(self) -> float:
         """Return epsilon of this run and all earlier ones at `delta`; infinite under trust `none`."""
-        total = self.spent_mu2 + self.mu2
-        return math.inf if math.isinf(total) else epsilon_of(math.sqrt(total), self.delta)
+        return self._epsilon_of(self.spent_mu2 + self.mu2)
+
+    def _epsilon_of(self, mu2: float) -> float:
+        return math.inf if math.isinf(mu2) else epsilon_of(math.sqrt(mu2), self._gaussian_delta)
 
 
 def make_plan(
@@ -182,7 +208,7 @@ def make_plan(
         raise BudgetError(f"spent mu^2 is {spent_mu2}; it must be finite and at least 0 (see the ledger)")
     if any(count < 0 for count in counts.values()):
         raise BudgetError(f"releases per stage are {dict(counts)}; none may be negative (see --rounds)")
-    left = mu_of(epsilon, delta) ** 2 - spent_mu2
+    left = mu_of(epsilon, gaussian_delta(trust, delta)) ** 2 - spent_mu2
     if trust is not Trust.NONE and left < SMALLEST_MU2:
         raise BudgetError(_exhausted(epsilon, delta, spent_mu2))
     wanted = {stage: count for stage, count in counts.items() if count}
@@ -199,6 +225,22 @@ def make_plan(
         for stage, count in wanted.items()
     )
     return Plan(trust=trust, epsilon=epsilon, delta=delta, spent_mu2=spent_mu2, releases=releases)
+
+
+def gaussian_delta(trust: Trust, delta: float) -> float:
+    """Return the delta that is left for the Gaussian mechanism: noise on integers takes its slack off first.
+
+    Raises:
+        BudgetError: nothing is left.
+    """
+    if trust is not Trust.DISTRIBUTED:
+        return delta
+    if delta <= DELTA_SLACK:
+        raise BudgetError(
+            f"delta is {delta:.3g}; noise in shares takes {DELTA_SLACK:.3g} of it: state a larger delta, or use "
+            "trust central"
+        )
+    return delta - DELTA_SLACK
 
 
 def _exhausted(epsilon: float, delta: float, spent_mu2: float) -> str:

@@ -7,14 +7,26 @@ that is received is ever executed.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from enum import StrEnum
 from typing import Any, Self
 
 TASK = "task"
 PUBLIC = "public"
 CONTRIBUTION = "contribution"
 RECEIPT = "receipt"
+
+SECURE = "secure"
+"""The record of a message of secure aggregation; in a question it names its release under `RELEASE_ID`."""
+
+RELEASE_ID = "release_id"
+
+REFUSAL = "refusal"
+"""The record of an answer that gives nothing but `REASON`."""
+
+REASON = "reason"
 
 DEVICES = "devices"
 """Holder of the events on shoppers' own devices, and the part of a contribution that sums over devices."""
@@ -33,6 +45,19 @@ BASIS = "basis/"
 
 MERCHANT_PART = "merchant:"
 """Prefix of a part that covers one merchant's own catalogue."""
+
+LARGEST_LAYOUT = 2**28
+"""Most entries of one sum, all parts together."""
+
+
+class Phase(StrEnum):
+    """What secure aggregation asks in messages of its own, in order; the contribution comes with the training task."""
+
+    ADVERTISE = "advertise"
+    SHARE = "share"
+    CONFIRM = "confirm"
+    UNMASK = "unmask"
+
 
 Scalar = str | int | float | bool
 Record = Mapping[str, object]
@@ -59,6 +84,7 @@ class Task:
         basket_kinds: event kinds that make a basket, separated by commas; empty: none does.
         minimum_cohort: fewest participants whose sum is released.
         secure: whether the contribution leaves under the masks of secure aggregation only.
+        layout: name and length of each part of the sum, as `layout_words` writes them.
     """
 
     release_id: str
@@ -79,6 +105,7 @@ class Task:
     basket_kinds: str = ""
     minimum_cohort: int = 1
     secure: bool = False
+    layout: str = "[]"
 
     def to_record(self) -> dict[str, Scalar]:
         """Return the fields as a flat record."""
@@ -109,6 +136,31 @@ class Receipt:
     def from_record(cls, record: Record) -> Self:
         """Read a receipt; `WireError` names a missing or wrong field."""
         return cls(**_read(cls, record))
+
+
+def layout_words(lengths: Mapping[str, int]) -> str:
+    """Return the names and lengths of the parts of a sum as one word; a part without entries is left out."""
+    return json.dumps([[name, length] for name, length in lengths.items() if length])
+
+
+def layout_of(task: Task) -> dict[str, int]:
+    """Return name and length of each part of the sum that is asked for.
+
+    Raises:
+        WireError: the layout is no such list, or longer than any sum may be.
+    """
+    try:
+        pairs = json.loads(task.layout)
+        found = dict(pairs)
+        sound = all(type(name) is str and type(length) is int and length > 0 for name, length in pairs)
+    except (ValueError, TypeError, RecursionError):
+        sound = False
+    if not sound or len(found) < len(pairs) or sum(found.values()) > LARGEST_LAYOUT:
+        raise WireError(
+            f"the layout of round {task.round} ({task.stage}) is no list of different parts, each with its length, "
+            f"of at most {LARGEST_LAYOUT:,} entries together; the coordinator must send one"
+        )
+    return found
 
 
 _TYPES: dict[str, type] = {"str": str, "int": int, "float": float, "bool": bool}

@@ -1,4 +1,4 @@
-"""Parts of contributions put back in their place: merchants cover their own items, devices cover all."""
+"""Released parts put back in their place: where merchants are alone, each has a part of its own items."""
 
 from __future__ import annotations
 
@@ -20,22 +20,13 @@ def triangle(side: int) -> int:
 
 
 def scatter_counts(totals: Mapping[str, Array], owners: Owners, items: int) -> Array:
-    """Return counts over the whole catalogue, (items,): devices' plus each merchant's at its own items."""
-    counts = totals.get(DEVICES, np.zeros(items)).copy()
+    """Return counts over the whole catalogue, (items,): the one part of all items, or each merchant's at its own."""
+    if DEVICES in totals:
+        return totals[DEVICES]
+    counts = np.zeros(items)
     for name, own in owners.items():
-        counts[own] += totals.get(MERCHANT_PART + name, np.zeros(len(own)))
+        counts[own] = totals[MERCHANT_PART + name]
     return counts
-
-
-def scatter_gram(totals: Mapping[str, Array], owners: Owners, side: int) -> Array:
-    """Return the Gram triangle over all head items, (side (side + 1) / 2,): devices' plus merchants' blocks."""
-    upper = totals.get(DEVICES, np.zeros(triangle(side))).copy()
-    starts = np.arange(side) * side - np.arange(side) * (np.arange(side) - 1) // 2
-    for name, own in owners.items():
-        rows, columns = np.triu_indices(len(own))
-        place = starts[own[rows]] + own[columns] - own[rows]
-        upper[place] += totals.get(MERCHANT_PART + name, np.zeros(len(rows)))
-    return upper
 
 
 def gram_of(upper: Array) -> Array:

@@ -77,7 +77,7 @@ def plan_of(config: FederationConfig, account: Account) -> Plan:
 
 
 class Releaser:
-    """How sums leave: noised here under trust `central`; under `local` the participants have done it."""
+    """How sums leave: noised here under trust `central`; else the participants have done it, or nobody does."""
 
     def __init__(self, config: FederationConfig, plan: Plan) -> None:
         """Draw from the system's entropy unless a simulation passed a seed."""
@@ -107,6 +107,8 @@ class Releaser:
     def noise_std(self, stage: Stage) -> float:
         """Return the standard deviation in one entry of the released sum, noise of all participants together."""
         std = self.mechanism(stage).noise_std
+        if self._plan.trust is Trust.DISTRIBUTED:
+            return std * float(np.sqrt(self._config.most_participants / self._config.minimum_cohort))
         if self._plan.trust is not Trust.LOCAL:
             return std
         if self._config.participants is not Participants.MERCHANTS:

@@ -146,6 +146,11 @@ class FederationConfig:
         return self.clock in ("seconds", "days")
 
     @property
+    def most_participants(self) -> int:
+        """Public bound on how many take part: exact but where both kinds do, whose devices nobody counts."""
+        return self.merchants if self.participants is Participants.MERCHANTS else self.shoppers
+
+    @property
     def all_rounds(self) -> int:
         """Rounds of the whole run."""
         return self.statistics_rounds + self.rounds + int(self.fusion)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from privacy.distributed_noise import NoiseShare
 from privacy.plan import Trust
 from proto.federation import Task
 from server.coordination.config import FederationConfig, Participants
@@ -59,10 +60,12 @@ class Influence:
 
     def bound(self, task: Task, shoppers: int, participants: int, entries: int) -> float:
         """Return the longest L2 norm of a sum over so many shoppers and participants, of so many entries."""
-        noise = share_std(task) * math.sqrt(participants) * (math.sqrt(entries) + NOISE_REACH)
+        noise = share_std(task, entries) * math.sqrt(participants) * (math.sqrt(entries) + NOISE_REACH)
         return (task.clipping_norm * shoppers + noise) * (1 + ROUNDING)
 
 
-def share_std(task: Task) -> float:
-    """Return the standard deviation of the noise that one participant adds to each entry."""
+def share_std(task: Task, entries: int) -> float:
+    """Return the standard deviation of the noise that one participant adds to each of so many entries."""
+    if task.trust == Trust.DISTRIBUTED:
+        return NoiseShare.of(task, entries).std
     return task.noise_multiplier * task.clipping_norm if task.trust == Trust.LOCAL else 0.0

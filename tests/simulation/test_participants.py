@@ -22,7 +22,17 @@ from client.shoppers import shoppers_from
 from client.store_reading import empty_columns
 from model.catalogue import read_public_items
 from privacy.ledger_place import ledger_at
-from proto.federation import CONTRIBUTION, PUBLIC, RECEIPT, TASK, Receipt, Task
+from proto.federation import (
+    CONTRIBUTION,
+    DEVICES,
+    EVERYONE,
+    PUBLIC,
+    RECEIPT,
+    TASK,
+    Receipt,
+    Task,
+    layout_words,
+)
 from server.coordination.config import Participants
 from simulation.federated import run_config_of
 from simulation.grid import FIRST_NODE, InProcessGrid
@@ -45,6 +55,7 @@ def task_of(people: Any, folder: Path, **changes: Any) -> Task:
         "clock": True,
         "seed": 0,
         "noise_seed": -1,
+        "layout": layout_words({DEVICES: 60}),
     }
     return Task(**{**words, **changes})
 
@@ -76,7 +87,8 @@ def test_public_arrays_beyond_the_bound_are_refused_before_anything_is_charged(
     people = population(tmp_path, kind)
     size = len(read_public_items(people.folder / "catalogue.parquet"))
     axes = np.ones((size, 3), np.float32)
-    task = task_of(people, tmp_path, stage="baskets", basket_kinds="purchase")
+    layout = layout_words({EVERYONE: 6})
+    task = task_of(people, tmp_path, stage="baskets", basket_kinds="purchase", layout=layout)
     axes[0, 0] = value
     answer = asked(people, tmp_path, task, axes=axes)
     receipt = Receipt.from_record(answer.content.config_records[RECEIPT])
@@ -87,7 +99,7 @@ def test_public_arrays_beyond_the_bound_are_refused_before_anything_is_charged(
     assert CONTRIBUTION in asked(people, tmp_path, task, axes=axes).content
 
 
-@pytest.mark.parametrize("trust", ["local", "central"])
+@pytest.mark.parametrize("trust", ["local", "central", "distributed"])
 def test_a_repeated_question_is_refused(tmp_path: Path, trust: str) -> None:
     """A second answer under fresh noise would be a second release at the price of one."""
     people = population(tmp_path)
