@@ -22,6 +22,7 @@ from evaluation.factors import ials
 from evaluation.neighbours import item_neighbours
 from evaluation.planning import federation_of
 from evaluation.protocol import Result, Scorer, evaluate
+from evaluation.releasing import signing_registry
 from evaluation.settings import ExperimentSettings, Watch
 from evaluation.split import Split, choose, split
 from evaluation.towers import tower_scorer
@@ -32,7 +33,8 @@ from privacy.ledger import Ledger
 from privacy.ledger_place import ledger_at
 from privacy.mechanism import SeededNoise, SystemNoise
 from privacy.plan import Plan, Trust
-from server.registry import ModelVersion, Registry
+from privacy.release_keys import RELEASE_KEY
+from server.registry import ModelVersion
 from simulation.data import Dataset, check, load
 from simulation.data.rejections import write_rejections
 from simulation.federated import (
@@ -129,6 +131,7 @@ class Experiment:
             registry=self.settings.out / "registry",
             ledger=self.settings.ledger_url,
             ledger_keys=str(self.settings.out / "keys"),
+            signing_key=str(self.settings.out / "keys" / RELEASE_KEY),
             checkpoints=self.settings.out / "rounds",
         )
         spent = self.population.spent_mu2(ledger)
@@ -140,10 +143,11 @@ class Experiment:
             old.unlink()
         run_config = run_config_of(self.population, self.federation, place, spent)
         merchants_p95 = self._linkage(plan, ledger)
+        registry, _ = signing_registry(self.settings.out, self.dataset.name)
         before = time.process_time()
         version = self._train(self.federation, place, run_config, f"training {self._words(plan)}")
         cpu_seconds = time.process_time() - before
-        Registry(place.registry).promote(version.version)
+        registry.promote(version.version)
         return Released(version=version, plan=plan, merchants_p95=merchants_p95, cpu_seconds=cpu_seconds)
 
     def unprotected(self) -> ModelVersion:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from pathlib import Path
 
 from model.catalogue import read_public_items
@@ -16,9 +18,10 @@ from model.schema import UserTower
 from model.spectral import Start
 from privacy.plan import Plan, Trust, statistics_of
 from server.coordination.budget import open_account, plan_of
-from server.coordination.config import FederationConfig, Participants
+from server.coordination.config import Combine, FederationConfig, Participants
 from server.registry import ModelVersion, Registry
 from simulation.errors import FederationFailed, TooFewParticipants
+from simulation.identities import coordinator_kit, identities
 from simulation.population import Population
 
 RunConfig = dict[str, str | int | float | bool]
@@ -28,6 +31,13 @@ MERCHANTS_PER_MESSAGE = 16
 LONGEST_RUN_NAME = 60
 """The run's name begins every release id, which the ledger bounds to 200 characters."""
 SYSTEM_ENTROPY = -1
+
+
+class SecureAggregation(StrEnum):
+    """How a simulation makes its sums: `full` by the protocol, with one party per node; `ideal` in the open."""
+
+    FULL = "full"
+    IDEAL = "ideal"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +73,9 @@ class FederationSettings:
     fusion: bool = False
     devices_per_message: int = DEVICES_PER_MESSAGE
     minimum_cohort: int = 1
+    secure_aggregation: SecureAggregation = SecureAggregation.IDEAL
+    buckets: int = 1
+    combine: Combine = Combine.SUM
     timeout: float = 3600.0
 
     @property
@@ -92,6 +105,7 @@ class Place:
 
     Attributes:
         ledger_keys: folder of the ledger's keyring; empty: `keys` beside an SQLite ledger.
+        signing_key: file of the key that signs the model version; empty: nobody does.
     """
 
     name: str
@@ -99,6 +113,7 @@ class Place:
     ledger: str
     checkpoints: Path
     ledger_keys: str = ""
+    signing_key: str = ""
 
 
 def run_config_of(
@@ -106,6 +121,7 @@ def run_config_of(
 ) -> RunConfig:
     """Return Flower's run configuration; `flwr run . --run-config` takes the same words."""
     shoppers = len(population.devices) + len(population.merchants_per_shopper)
+    full = settings.secure_aggregation is SecureAggregation.FULL
     return {
         "run-name": place.name[:LONGEST_RUN_NAME],
         "population": str(population.folder),
@@ -113,6 +129,7 @@ def run_config_of(
         "ledger": place.ledger,
         "ledger-keys": place.ledger_keys,
         "registry": str(place.registry),
+        "signing-key": place.signing_key,
         "checkpoints": str(place.checkpoints),
         "participants": str(settings.participants),
         "trust": str(settings.trust),
@@ -140,6 +157,11 @@ def run_config_of(
         "seed": settings.seed,
         "noise-seed": SYSTEM_ENTROPY if settings.noise_seed is None else settings.noise_seed,
         "timeout": settings.timeout,
+        "secure-aggregation": full,
+        "coordinator-identity": str(coordinator_kit(identities_of(population))) if full else "",
+        "buckets": settings.buckets,
+        "combine": str(settings.combine),
+        "declared-shoppers": "",
     }
 
 
@@ -160,10 +182,20 @@ def plan_before(run_config: RunConfig, participants: int) -> Plan:
 
 
 def nodes_of(population: Population, settings: FederationSettings) -> int:
-    """Return the number of Flower nodes; in simulation each carries a cohort of merchants and of devices."""
-    for_merchants = math.ceil(len(population.merchants) / MERCHANTS_PER_MESSAGE)
+    """Return the number of Flower nodes; in simulation each carries a cohort of merchants and of devices.
+
+    Where each is a party of secure aggregation, a merchant is one by itself, and there are enough for every bucket.
+    """
+    full = settings.secure_aggregation is SecureAggregation.FULL
+    for_merchants = math.ceil(len(population.merchants) / (1 if full else MERCHANTS_PER_MESSAGE))
     for_devices = math.ceil(len(population.devices) / settings.devices_per_message)
-    return max(for_merchants, for_devices, 1)
+    parties = min(settings.buckets * settings.minimum_cohort, population.participants) if full else 1
+    return max(for_merchants, for_devices, parties)
+
+
+def identities_of(population: Population) -> Path:
+    """Return where the identities of simulated parties lie while a run lasts."""
+    return population.folder / "identities"
 
 
 def train(
@@ -182,13 +214,27 @@ def train(
     from client.app import app as client_app  # Flower loads only where it runs
     from server.coordination.app import MODEL
     from server.coordination.app import app as server_app
-    from simulation.grid import InProcessGrid, run_in_process
+    from simulation.grid import InProcessGrid, node_name, run_in_process
 
     logging.getLogger("flwr").setLevel(logging.ERROR)
-    grid = InProcessGrid(
-        client_app, nodes=nodes_of(population, settings), run_config=run_config, on_reply=on_reply
-    )
-    state = run_in_process(server_app, grid, run_config)
+    nodes = nodes_of(population, settings)
+    with _identified(population, settings, run_config, [node_name(p) for p in range(nodes)]) as folder:
+        grid = InProcessGrid(
+            client_app, nodes=nodes, run_config=run_config, identities=folder, on_reply=on_reply
+        )
+        state = run_in_process(server_app, grid, run_config)
     if MODEL not in state.config_records:
         raise FederationFailed(f"run {place.name} ended without a model version; see its log with --verbose")
     return Registry(place.registry).get(str(state.config_records[MODEL]["version"]))
+
+
+@contextmanager
+def _identified(
+    population: Population, settings: FederationSettings, run_config: RunConfig, nodes: Sequence[str]
+) -> Iterator[Path | None]:
+    """Give each node an identity where it is a party of secure aggregation."""
+    if settings.secure_aggregation is SecureAggregation.IDEAL:
+        yield None
+        return
+    with identities(identities_of(population), nodes, FederationConfig.from_run_config(run_config)) as folder:
+        yield folder

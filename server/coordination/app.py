@@ -15,9 +15,9 @@ from server.coordination.card import model_card
 from server.coordination.config import FederationConfig
 from server.coordination.federation import Federation
 from server.coordination.journal_run import RunJournal, journal_of
+from server.coordination.releasing import release
 from server.coordination.status import StatusFile
 from server.errors import ServerError
-from server.registry import Registry
 
 MODEL = "model"
 """Record of the run's state that names the version which the run added."""
@@ -53,7 +53,7 @@ def trained(grid: Grid, config: FederationConfig, journal: RunJournal, status: S
     federation.run()
     passed("run: learned")
     card = model_card(config, federation.rounds.performed(), federation.learner, catalogue)
-    added = Registry(config.registry).add(federation.learner.weights, card)
+    added = release(config, federation.learner, card)
     passed("run: version added")
     return added.version
 

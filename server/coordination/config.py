@@ -39,6 +39,8 @@ class FederationConfig:
 
     Attributes:
         ledger_keys: folder of the ledger's keyring; empty: `keys` beside an SQLite ledger.
+        signing_key: file of the key that signs the model version, its certificate beside it; empty: nobody signs it,
+            and it is served only where unsigned versions are taken.
         shoppers: public number of shoppers N; divisors and delta come from it, never from the data.
         merchants: public number of merchants.
         minimum_cohort: fewest participants whose sum may be released.
@@ -62,6 +64,7 @@ class FederationConfig:
     ledger: str
     ledger_keys: str
     registry: Path
+    signing_key: str
     checkpoints: Path
     participants: Participants
     trust: Trust

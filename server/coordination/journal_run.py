@@ -24,6 +24,7 @@ PLACES: Final = frozenset(
         "ledger",
         "ledger_keys",
         "registry",
+        "signing_key",
         "checkpoints",
         "journal",
         "timeout",

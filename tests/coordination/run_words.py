@@ -34,6 +34,7 @@ WORDS: dict[str, Any] = {
     "ledger": "/x/ledger.db",
     "ledger-keys": "",
     "registry": "/x/registry",
+    "signing-key": "",
     "checkpoints": "/x/rounds",
     "participants": "shoppers",
     "trust": "central",
