@@ -15,7 +15,7 @@ from privacy.canonical import Scalar
 from privacy.certificate_authority import LONGEST_DAYS
 from privacy.errors import CertificateError
 from privacy.plan import Trust
-from privacy.secagg.identity import check_name, coordinator_uri, node_uri
+from privacy.secagg.identity import check_name, coordinator_uri
 
 LARGEST_PORT: Final = 65535
 LARGEST_COHORT: Final = 256
@@ -23,6 +23,8 @@ _ADDRESS: Final = re.compile(
     r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9][A-Za-z0-9._-]{0,252})):(?P<port>[0-9]{1,5})",
     re.ASCII,
 )
+_ID: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?", re.ASCII)
+"""Stands in certificates, names of folders and units, and labels of Kubernetes (at most 63 characters)."""
 RESERVED: Final = frozenset({"coordinator", "devices", "everyone"})
 """Ids that mean something else in ledgers, on the wire and among the kits."""
 
@@ -86,6 +88,7 @@ class Federation:
         epsilon, delta: what a shopper grants one run.
         minimum_cohort: fewest merchants whose sum may be released.
         certificate_days: validity of the certificates of nodes, coordinator and endpoints.
+        contact: whom merchants tell when something is wrong.
         settings: further words of the run configuration.
     """
 
@@ -97,9 +100,10 @@ class Federation:
     delta: float
     rounds: int
     minimum_cohort: int
-    trust: Trust = Trust.CENTRAL
+    trust: Trust = Trust.DISTRIBUTED
     secure_aggregation: bool = True
     certificate_days: int = 365
+    contact: str = "the operator who sent you this folder"
     settings: Mapping[str, Scalar] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -127,8 +131,6 @@ class Federation:
     def _check_names(self) -> None:
         try:
             coordinator_uri(self.domain)
-            for merchant in self.merchants:
-                node_uri(self.domain, merchant.id)
             check_name(self.name)
         except CertificateError as error:
             raise FederationFileError(f"a name of the federation cannot be used: {error}") from error
@@ -141,9 +143,10 @@ class Federation:
                     f"the merchant id {merchant.id!r} stands there more than once (upper and lower case are one); "
                     "give every merchant an id of its own"
                 )
-            if merchant.id.casefold() in RESERVED:
+            if merchant.id.casefold() in RESERVED or not _ID.fullmatch(merchant.id):
                 raise FederationFileError(
-                    f"a merchant is called {merchant.id!r}, a reserved word; give it another id"
+                    f"a merchant is called {merchant.id!r}; use 1 to 63 letters without accents, digits, dots, dashes and "
+                    f"underscores, a letter or digit first and last, and none of {', '.join(sorted(RESERVED))}"
                 )
             if merchant.shoppers < 1:
                 raise FederationFileError(
@@ -151,6 +154,11 @@ class Federation:
                 )
 
     def _check_numbers(self) -> None:
+        if self.trust is Trust.DISTRIBUTED and not self.secure_aggregation:
+            raise FederationFileError(
+                "trust is 'distributed' and secure_aggregation is false: one merchant's share of the noise would not "
+                "hide its contribution; leave secure_aggregation on, or use trust 'local'"
+            )
         merchants = len(self.merchants)
         most = min(merchants, LARGEST_COHORT)
         for word, value, low, high in (

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from deploy.errors import KitError
 from deploy.federation_model import Address
+from deploy.kit_files import write_public
 from privacy.errors import PrivacyError
 from privacy.federation_manifest import FederationManifest, verify_manifest
 
@@ -30,6 +31,8 @@ TLS, TLS_KEY, CALLERS, CALLERS_REVOKED, POLICY = (
     "policy.toml",
 )
 MEMBERS: Final = "members"
+SIGNERS: Final = "registry/signers.pem"
+"""In the data folder: certificates whose signatures on model versions count."""
 DATA_VARIABLE: Final = "FEDRANK_DATA"
 """Environment variable that names another data folder, for containers whose kit is mounted read-only."""
 
@@ -60,14 +63,11 @@ class Kit:
     data: Path
 
     def lay_out_data(self) -> None:
-        """Make the data folder and its catalogue where they are missing or older than the kit; keep all else."""
+        """Make the data folder, and let its items and its list of signers be those of the kit; keep all else."""
         for folder in (self.data, self.data / "store", self.data / "registry"):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        content, copy = self.catalogue.read_bytes(), self.data / CATALOGUE
-        if not copy.is_file() or copy.read_bytes() != content:
-            beside = copy.with_name(f".{CATALOGUE}.{os.getpid()}")
-            beside.write_bytes(content)
-            beside.replace(copy)
+        _copy(self.catalogue, self.data / CATALOGUE)
+        _copy(self.coordinator_certificate, self.data / SIGNERS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,6 +236,13 @@ _NEXT: Final = {
     CALLERS: "copy ca.pem of the callers' authority to callers.pem",
     CALLERS_REVOKED: "copy revoked.pem of the callers' authority to callers-revoked.pem",
 }
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Replace a file whole where its content differs."""
+    content = source.read_bytes()
+    if not target.is_file() or target.read_bytes() != content:
+        write_public(target, content)
 
 
 def digest_of_file(path: Path) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+import json
+from functools import lru_cache, partial
 from importlib.metadata import version
 from typing import Any
 
@@ -17,7 +18,7 @@ def render(template: str, **words: Any) -> str:
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
     # Braces are Helm's and square brackets are TOML's.
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("deploy"),
         undefined=StrictUndefined,
         autoescape=False,
@@ -31,3 +32,6 @@ def _environment() -> Environment:
         comment_start_string="<#",
         comment_end_string="#>",
     )
+    # Texts as JSON writes them are texts in TOML and YAML too; jinja's own filter would escape for HTML.
+    environment.filters["json"] = partial(json.dumps, ensure_ascii=False)
+    return environment

@@ -6,9 +6,10 @@ import hashlib
 import io
 
 from deploy.catalogue import join_items, read_items
-from deploy.federation_model import Federation, Merchant
-from deploy.kit import AUTHORITY, CATALOGUE, COORDINATOR, KIT, MANIFEST, MANIFEST_SIGNATURE, REVOKED
+from deploy.federation_model import Federation
+from deploy.kit import AUTHORITY, CATALOGUE, COORDINATOR, MANIFEST, MANIFEST_SIGNATURE, REVOKED
 from deploy.kit_files import Kits, write_public
+from deploy.kit_texts import write_texts
 from deploy.rendering import render
 from privacy.certificate_authority import CertificateAuthority
 from privacy.federation_manifest import FederationManifest, sign_manifest
@@ -37,7 +38,7 @@ def write_shared(kits: Kits, federation: Federation, authority: CertificateAutho
     for kit in kits.all():
         for name, content in shared.items():
             write_public(kit / name, content)
-    _write_texts(kits, federation)
+    write_texts(kits, federation)
     # Last, so that what was interrupted before can simply be asked for again.
     write_public(kits.authority / MODEL, render(MODEL, federation=federation).encode())
 
@@ -65,16 +66,3 @@ def write_revoked(kits: Kits) -> None:
     content = (kits.authority / REVOKED).read_bytes()
     for kit in kits.all():
         write_public(kit / REVOKED, content)
-
-
-def _write_texts(kits: Kits, federation: Federation) -> None:
-    places: list[tuple[str, Merchant | None]] = [("coordinator", None)]
-    for merchant in federation.merchants:
-        places.append(("merchant", merchant))
-        if merchant.serving is not None:
-            places.append(("serving", merchant))
-    for kind, one in places:
-        where = {"merchant": kits.merchant, "serving": kits.serving}
-        folder = kits.coordinator if one is None else where[kind](one.id)
-        words = {"kind": kind, "federation": federation, "merchant": one}
-        write_public(folder / KIT, render(KIT, **words).encode())
