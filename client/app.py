@@ -10,19 +10,31 @@ from flwr.clientapp import ClientApp
 from numpy.typing import NDArray
 
 from client import work
-from client.cohort import Cohort, Unit, cohort_at, home_of
-from client.errors import ClientError
+from client.charging import AlreadyAnswered, PriceRefused, reserve
+from client.cohort import Cohort, cohort_at, home_of
 from client.public import check_public
+from client.secure_party import Party, party_at
 from client.whole import whole
-from privacy.errors import BudgetExceeded, LedgerConflict, QuotaExceeded
-from privacy.ledger_records import Charge
-from privacy.plan import Trust
+from privacy.errors import (
+    BudgetExceeded,
+    CertificateError,
+    LedgerConflict,
+    ManifestError,
+    QuotaExceeded,
+    SecureAggregationError,
+)
+from privacy.federation_identity import IdentityError
+from privacy.secagg.messages import Message as SecureMessage
 from proto.federation import (
     CONTRIBUTION,
     EVERYONE,
     PUBLIC,
+    REASON,
     RECEIPT,
+    REFUSAL,
+    SECURE,
     TASK,
+    Phase,
     Receipt,
     Task,
     WireError,
@@ -32,17 +44,21 @@ from proto.federation import (
 Parts = dict[str, NDArray[np.float64]]
 Work = Callable[[Task, Cohort, Mapping[str, NDArray[np.generic]]], Parts]
 
-PRICE_TOLERANCE = 1e-9
+REFUSALS = (
+    WireError,
+    BudgetExceeded,
+    QuotaExceeded,
+    LedgerConflict,
+    AlreadyAnswered,
+    PriceRefused,
+    CertificateError,
+    IdentityError,
+    ManifestError,
+    SecureAggregationError,
+)
+"""What is an answer with its reason; everything else is a failure of the node."""
 
 app = ClientApp()
-
-
-class AlreadyAnswered(ClientError):
-    """The coordinator asked twice for one release."""
-
-
-class PriceRefused(ClientError):
-    """The price of a release does not cover its noise."""
 
 
 @app.train("counts")
@@ -85,6 +101,69 @@ def fusion(message: Message, context: Context) -> Message:
     )
 
 
+@app.query(Phase.ADVERTISE)
+def advertise(message: Message, context: Context) -> Message:
+    """Answer an invitation to a secure round with fresh keys."""
+    return _protocol(Phase.ADVERTISE, message, context)
+
+
+@app.query(Phase.SHARE)
+def share(message: Message, context: Context) -> Message:
+    """Answer everybody's keys with shares of one's own secrets."""
+    return _protocol(Phase.SHARE, message, context)
+
+
+@app.query(Phase.CONFIRM)
+def confirm(message: Message, context: Context) -> Message:
+    """Answer the list of those who contributed with a signature over it."""
+    return _protocol(Phase.CONFIRM, message, context)
+
+
+@app.query(Phase.UNMASK)
+def unmask(message: Message, context: Context) -> Message:
+    """Answer enough signatures with the shares that unmask the sum."""
+    return _protocol(Phase.UNMASK, message, context)
+
+
+def _protocol(phase: Phase, message: Message, context: Context) -> Message:
+    """Answer a phase of secure aggregation; a refusal is an answer with the reason."""
+    try:
+        answer = _needed(_party(context)).answer(phase, message.content.config_records[SECURE])
+        content = RecordDict({SECURE: _record(answer)})
+    except REFUSALS as refusal:
+        content = RecordDict({REFUSAL: ConfigRecord({REASON: str(refusal)})})
+    return Message(content, reply_to=message)
+
+
+def _party(context: Context) -> Party | None:
+    """Return who this node is in its federation; in simulation it may be nobody. The run has no say in it."""
+    folder = context.node_config.get("kit", context.node_config.get("identity"))
+    return None if folder is None else party_at(str(folder))
+
+
+def _needed(party: Party | None) -> Party:
+    if party is None:
+        raise WireError(
+            "this node has no identity to take part in secure aggregation with; start it from a kit"
+        )
+    return party
+
+
+def _checked_party(context: Context, task: Task, message: Message) -> Party | None:
+    """Return this node's party after it has checked the task, and taken the others' shares where it is secure."""
+    party = _party(context)
+    if task.secure:
+        _needed(party)
+    if party is not None:
+        records = message.content.config_records
+        party.check(task, records.get(SECURE))
+    return party
+
+
+def _record(message: SecureMessage) -> ConfigRecord:
+    return ConfigRecord({**message.to_record()})
+
+
 def _answer(message: Message, context: Context, compute: Work) -> Message:
     """Check the question, charge the shoppers, then compute; a refusal is an answer with the reason.
 
@@ -97,21 +176,25 @@ def _answer(message: Message, context: Context, compute: Work) -> Message:
     public = _public(message)
     cohort = cohort_at(home_of(context.node_config, context.run_config))
     try:
+        party = _checked_party(context, task, message)
         check_public(task.stage, public, len(cohort.catalogue), cohort.units)
-        charges = _reserve(task, cohort)
-    except (
-        WireError,
-        BudgetExceeded,
-        QuotaExceeded,
-        LedgerConflict,
-        AlreadyAnswered,
-        PriceRefused,
-    ) as refusal:
-        return _reply(message, task, cohort, {}, str(refusal))
+        charges = reserve(task, cohort)
+    except REFUSALS as refusal:
+        return _reply(message, task, cohort, RecordDict(), str(refusal))
     parts = whole(task, cohort, public, compute(task, cohort, public)) if cohort.units else {}
+    content = _leaving(task, party, parts)
     for charge in charges:
         cohort.ledger.commit(charge.release_id, charge.holder)
-    return _reply(message, task, cohort, parts)
+    return _reply(message, task, cohort, content)
+
+
+def _leaving(task: Task, party: Party | None, parts: Parts) -> RecordDict:
+    """Return a contribution as it leaves: under masks, or in the open."""
+    if not parts:
+        return RecordDict()
+    if task.secure and party is not None:
+        return RecordDict({SECURE: _record(party.masked(task, parts))})
+    return RecordDict({CONTRIBUTION: ArrayRecord({name: Array(value) for name, value in parts.items()})})
 
 
 def _public(message: Message) -> dict[str, NDArray[np.generic]]:
@@ -148,51 +231,7 @@ def _gradient_sum(task: Task, cohort: Cohort, public: Mapping[str, NDArray[np.ge
     return {f"{EVERYONE}/{name}": total for name, total in totals.items()}
 
 
-def _reserve(task: Task, cohort: Cohort) -> list[Charge]:
-    """Charge every shopper of every unit for this release, durably; trust `none` charges nothing.
-
-    Raises:
-        PriceRefused: the coordinator names a price below what its noise costs.
-        AlreadyAnswered: the release was paid for before; a second answer under fresh noise would be a second
-            release at the price of one.
-    """
-    _check_price(task)
-    charges: list[Charge] = []
-    for unit in cohort.units if task.trust != Trust.NONE else ():
-        if unit.shoppers:
-            charge = _charge(task, cohort, unit)
-            if not cohort.ledger.reserve(charge, unit.shoppers.pseudonyms, task.cap_mu2):
-                raise AlreadyAnswered(
-                    f"round {task.round} ({task.stage}) was answered before; ask for a new round"
-                )
-            charges.append(charge)
-    return charges
-
-
-def _check_price(task: Task) -> None:
-    """Refuse a price under the cost of the stated noise: the ledger would promise more than the noise keeps."""
-    if task.trust != Trust.NONE and not task.mu2 * task.noise_multiplier**2 >= task.steps * (
-        1 - PRICE_TOLERANCE
-    ):
-        raise PriceRefused(
-            f"round {task.round} ({task.stage}) is priced at mu^2 {task.mu2:.4g}; noise of "
-            f"{task.noise_multiplier:.4g} clipping norms in {task.steps} steps costs more; ask with the right price"
-        )
-
-
-def _charge(task: Task, cohort: Cohort, unit: Unit) -> Charge:
-    return Charge(
-        release_id=f"{task.release_id}, {cohort.name}",
-        holder=unit.holder,
-        stage=task.stage,
-        round=task.round,
-        noise_multiplier=task.noise_multiplier,
-        clipping_norm=task.clipping_norm,
-        mu2=task.mu2,
-    )
-
-
-def _reply(message: Message, task: Task, cohort: Cohort, parts: Parts, refused: str = "") -> Message:
+def _reply(message: Message, task: Task, cohort: Cohort, content: RecordDict, refused: str = "") -> Message:
     receipt = Receipt(
         release_id=task.release_id,
         stage=task.stage,
@@ -201,7 +240,5 @@ def _reply(message: Message, task: Task, cohort: Cohort, parts: Parts, refused: 
         participants=0 if refused else cohort.participants,
         refused=refused,
     )
-    content = RecordDict({RECEIPT: ConfigRecord(dict(receipt.to_record()))})
-    if parts:
-        content[CONTRIBUTION] = ArrayRecord({name: Array(value) for name, value in parts.items()})
+    content[RECEIPT] = ConfigRecord(dict(receipt.to_record()))
     return Message(content, reply_to=message)

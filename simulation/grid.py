@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
@@ -24,6 +25,11 @@ FIRST_NODE = 1_000
 CLIENT_FAILED = 2  # flwr.app.error.ErrorCode.CLIENT_APP_RAISED_EXCEPTION
 
 
+def node_name(partition: int) -> str:
+    """Return the name under which a simulated node is registered."""
+    return f"node-{partition}"
+
+
 class InProcessGrid(Grid):
     """Delivers each message to the ClientApp at once; replies come one by one, so memory stays flat."""
 
@@ -33,9 +39,10 @@ class InProcessGrid(Grid):
         *,
         nodes: int,
         run_config: RunConfig,
+        identities: Path | None = None,
         on_reply: Callable[[], None] = lambda: None,
     ) -> None:
-        """Make `nodes` nodes; node p knows that it is partition p of `nodes`."""
+        """Make `nodes` nodes; node p knows that it is partition p of `nodes`, and where its identity lies."""
         self._app = client_app
         self._run = Run.create_empty(run_id=1)
         self._on_reply = on_reply
@@ -43,7 +50,11 @@ class InProcessGrid(Grid):
             FIRST_NODE + p: Context(
                 run_id=1,
                 node_id=FIRST_NODE + p,
-                node_config={"partition-id": p, "num-partitions": nodes},
+                node_config={
+                    "partition-id": p,
+                    "num-partitions": nodes,
+                    **({"identity": str(identities / node_name(p))} if identities else {}),
+                },
                 state=RecordDict(),
                 run_config=dict(run_config),
             )
@@ -79,7 +90,7 @@ class InProcessGrid(Grid):
 
     def get_nodes(self) -> Iterable[NodeInfo]:
         """Return all nodes under their names, in order."""
-        return [NodeInfo(node_id=node, name=f"node {node - FIRST_NODE}") for node in self._contexts]
+        return [NodeInfo(node_id=node, name=node_name(node - FIRST_NODE)) for node in self._contexts]
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Keep messages until their replies are pulled."""

@@ -75,19 +75,9 @@ class RoundSum:
 
     def _check(self, name: str, receipt: Receipt, parts: Parts) -> None:
         """Raise `RefusedContribution` for a refusal, a stale or foreign answer, a wrong shape or a bad number."""
-        if receipt.refused:
-            raise RefusedContribution(receipt.refused)
-        for word in ("release_id", "stage", "round", "model_hash"):
-            asked, answered = getattr(self.task, word), getattr(receipt, word)
-            if asked != answered:
-                raise RefusedContribution(f"its answer is for {word} {answered!r}, the round's is {asked!r}")
-        if receipt.participants < 1 or not parts:
-            raise RefusedContribution("its answer names no participant or holds no contribution")
-        most = self.influence.participants_behind(name)
-        if receipt.participants > most:
-            raise RefusedContribution(
-                f"its answer stands for {receipt.participants} participants; at most {most} can be behind it"
-            )
+        check_receipt(self.task, self.influence, name, receipt)
+        if not parts:
+            raise RefusedContribution("its answer holds no contribution")
         for part, value in parts.items():
             self._check_part(part, value)
         self._check_length(name, receipt.participants, parts)
@@ -118,6 +108,23 @@ class RoundSum:
                 f"its contribution has norm {norm:.4g}, more than the {bound:.4g} that shares of {shoppers} shoppers "
                 f"add to at clipping norm {self.task.clipping_norm:g}"
             )
+
+
+def check_receipt(task: Task, influence: Influence, name: str, receipt: Receipt) -> None:
+    """Raise `RefusedContribution` for a refusal, and for an answer to another question or for too many."""
+    if receipt.refused:
+        raise RefusedContribution(receipt.refused)
+    for word in ("release_id", "stage", "round", "model_hash"):
+        asked, answered = getattr(task, word), getattr(receipt, word)
+        if asked != answered:
+            raise RefusedContribution(f"its answer is for {word} {answered!r}, the round's is {asked!r}")
+    if receipt.participants < 1:
+        raise RefusedContribution("its answer names no participant")
+    most = influence.participants_behind(name)
+    if receipt.participants > most:
+        raise RefusedContribution(
+            f"its answer stands for {receipt.participants} participants; at most {most} can be behind it"
+        )
 
 
 def check_cohort(task: Task, participants: int, minimum_cohort: int, refused: Sequence[str]) -> None:

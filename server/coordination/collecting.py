@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from proto.federation import Task
+from proto.federation import Task, layout_words
 from server.coordination.exchange import PublicArrays
 
 Shapes = dict[str, tuple[int, ...]]
@@ -35,6 +36,12 @@ class Collected:
     def answers(self) -> dict[str, Any]:
         """Return everything but the sum: what the journal and the status say of a round."""
         return {"participants": self.participants, "cohort": self.cohort, "refused": self.refused}
+
+
+def with_layout(task: Task, shapes: Shapes, *, secure: bool = False) -> Task:
+    """Return the task with the layout of its sum."""
+    lengths = {name: math.prod(shape) for name, shape in shapes.items()}
+    return replace(task, layout=layout_words(lengths), secure=secure)
 
 
 class Collector(Protocol):

@@ -33,6 +33,13 @@ class Participants(StrEnum):
     BOTH = "both"
 
 
+class Combine(StrEnum):
+    """How the sums of the buckets become one: their sum, or all participants times the median of their means."""
+
+    SUM = "sum"
+    MEDIAN = "median"
+
+
 @dataclass(frozen=True, kw_only=True)
 class FederationConfig:
     """One run.
@@ -55,6 +62,11 @@ class FederationConfig:
         loss, user_tower: what the gradient rounds minimise, and how a history becomes a user vector.
         basket_kinds: event kinds that make a basket, separated by commas; empty: baskets are not asked for. A
             public fact about the shops, as is the clock; never read off their events.
+        secure_aggregation: whether contributions leave under masks only.
+        coordinator_identity: kit of the coordinator, whose key signs secure rounds; empty where there are none.
+        buckets: groups of a secure round, with a sum each.
+        declared_shoppers: how many shoppers single participants have, as `NAME=NUMBER,NAME=NUMBER`; bounds what each
+            may add. Of one that is not named only the federation's number is known.
         fusion: whether the weights of the surfaces' scores are learned.
         linkage: whether the noised histogram of merchants per shopper takes a share of the budget.
     """
@@ -92,6 +104,11 @@ class FederationConfig:
     seed: int
     noise_seed: int
     timeout: float
+    secure_aggregation: bool
+    coordinator_identity: str
+    buckets: int
+    combine: Combine
+    declared_shoppers: str
 
     @classmethod
     def from_run_config(cls, words: Mapping[str, object]) -> Self:
@@ -116,6 +133,7 @@ class FederationConfig:
             ("minimum_cohort", 1),
             ("minimum_nodes", 1),
             ("dim", 1),
+            ("buckets", 1),
         ):
             if getattr(self, name) < low:
                 raise ConfigError(
@@ -123,6 +141,7 @@ class FederationConfig:
                 )
 
         self._check_baskets()
+        self._check_secure()
         encoder_named(self.encoder)  # an encoder whose package is missing is refused before any charge
         for name in ("recency", "prior", "damping"):
             if not 0 <= getattr(self, name) < LARGEST_START:
@@ -142,6 +161,36 @@ class FederationConfig:
                 f"basket-kinds is {self.basket_kinds!r} and clock is {self.clock!r}: without a clock nobody knows "
                 "what was taken together; leave basket-kinds empty, or give events their time"
             )
+
+    def _check_secure(self) -> None:
+        """Refuse masks that nobody signs for, and buckets where sums have no masks, or medians no noise."""
+        if self.secure_aggregation and (self.minimum_cohort < 2 or not self.coordinator_identity):
+            raise ConfigError(
+                f"secure-aggregation is true, minimum-cohort {self.minimum_cohort} and coordinator-identity "
+                f"{self.coordinator_identity!r}; it takes a minimum cohort of 2 or more, and the coordinator's kit"
+            )
+        if not self.secure_aggregation and (self.buckets > 1 or self.combine is Combine.MEDIAN):
+            raise ConfigError(
+                f"buckets is {self.buckets} and combine {self.combine}; only secure-aggregation makes buckets"
+            )
+        if self.combine is Combine.MEDIAN and self.trust is Trust.CENTRAL:
+            raise ConfigError(
+                "combine is median and trust central: the sums of buckets would have no noise of their own; take "
+                "trust distributed"
+            )
+        if any(count < 1 for count in self.declared.values()):
+            raise ConfigError("declared-shoppers names a participant with none; give each at least 1")
+
+    @property
+    def declared(self) -> dict[str, int]:
+        """Public numbers of shoppers by participant, where they are declared."""
+        try:
+            pairs = (entry.rsplit("=", 1) for entry in self.declared_shoppers.split(",") if entry)
+            return {name.strip(): int(count) for name, count in pairs}
+        except ValueError:
+            raise ConfigError(
+                f"declared-shoppers is {self.declared_shoppers[:80]!r}; write 'NAME=NUMBER,NAME=NUMBER'"
+            ) from None
 
     @property
     def has_clock(self) -> bool:
@@ -193,6 +242,7 @@ _KINDS: dict[str, Callable[[Any], object]] = {
     "Path": Path,
     "Trust": Trust,
     "Participants": Participants,
+    "Combine": Combine,
     "Loss": Loss,
     "UserTower": UserTower,
     "Basis": Basis,

@@ -17,19 +17,19 @@ from model.encoders import encoder_named
 from model.fusion_learning import NUMBERS, TAUGHT_SURFACES
 from model.head import Head
 from model.spectral import GramBlock, Start, leading_basis
+from privacy.accountant import BudgetError
 from privacy.failpoints import passed
 from privacy.plan import Plan, Stage
 from proto.federation import AXES, BASIS, DEVICES, EVERYONE, FUSION_START, FUSION_UNITS, MERCHANT_PART
 from server.coordination.blocks import gram_of, scatter_counts, triangle
 from server.coordination.budget import Account
-from server.coordination.collecting import Collector, Shapes
+from server.coordination.collecting import Shapes
+from server.coordination.collectors import collector_of
 from server.coordination.config import FederationConfig, Participants
 from server.coordination.exchange import Exchange
 from server.coordination.federation_rounds import Desk, Rounds
-from server.coordination.influence import Influence
 from server.coordination.journal_run import RunJournal, Unjournaled
 from server.coordination.learner import Learner
-from server.coordination.open_round import OpenCollector
 from server.coordination.status import StatusFile
 
 log = logging.getLogger("fedrank.coordination")
@@ -76,12 +76,19 @@ class Federation:
         )
 
     def run(self) -> None:
-        """Run all stages of the plan in order."""
+        """Run all stages of the plan in order; a model that can rank is kept where the budget ends before the plan."""
         self._counts()
         heads = self._heads()
         bases = self._gram(heads) if self._has(Stage.GRAM) else self._content_bases(heads)
         if self._has(Stage.SUBSPACE):
             self._subspace(heads, bases)
+        try:
+            self._refine()
+        except BudgetError as spent:
+            log.warning("the run ends with what round %d has taught: %s", self.rounds.number - 1, spent)
+
+    def _refine(self) -> None:
+        """Run the stages that make a model better which can rank already."""
         if self._has(Stage.BASKETS):
             self._baskets()
         for _ in range(self._config.rounds):
@@ -209,15 +216,6 @@ class Federation:
         save_checkpoint(self._config.checkpoints, number, self.learner, whole=whole)
         passed("round: learned")
         log.info("round %d of %d done: %s", number, self._config.all_rounds, stage)
-
-
-def collector_of(grid: Grid, config: FederationConfig) -> Collector:
-    """Return the way in which this run makes its sums."""
-    return OpenCollector(
-        exchange=Exchange(grid, deadline=config.timeout),
-        influence=Influence.of(config),
-        minimum_cohort=config.minimum_cohort,
-    )
 
 
 def save_checkpoint(folder: Path, number: int, learner: Learner, *, whole: bool) -> None:

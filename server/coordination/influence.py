@@ -39,7 +39,12 @@ class Influence:
     @classmethod
     def of(cls, config: FederationConfig) -> Influence:
         """Return what the run's configuration declares."""
-        return cls(kind=config.participants, shoppers=config.shoppers, merchants=config.merchants)
+        return cls(
+            kind=config.participants,
+            shoppers=config.shoppers,
+            merchants=config.merchants,
+            declared=config.declared,
+        )
 
     def participants_behind(self, name: str) -> int:
         """Return the most participants that may answer under one name: itself, or in simulation a whole group."""

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from numpy.typing import NDArray
 
-from proto.federation import CONTRIBUTION, PUBLIC, RECEIPT, TASK, Receipt, Task, WireError, layout_words
+from proto.federation import CONTRIBUTION, PUBLIC, RECEIPT, TASK, Receipt, Task, WireError
 from server.coordination.aggregate import RoundSum
-from server.coordination.collecting import Collected, Shapes
+from server.coordination.collecting import Collected, Shapes, with_layout
 from server.coordination.exchange import Exchange, PublicArrays
 from server.coordination.influence import Influence
 
@@ -30,7 +29,7 @@ class OpenCollector:
     ) -> Collected:
         """Return the sum of the answers that came in time; see `Collector`."""
         charge()
-        task = replace(task, layout=layout_words({name: math.prod(shape) for name, shape in shapes.items()}))
+        task = with_layout(task, shapes)
         round_sum = RoundSum(task=task, shapes=shapes, influence=self.influence)
         questions = training_questions(task, public, self.exchange.participants())
         unheard = set(questions)
@@ -46,7 +45,7 @@ class OpenCollector:
 
 
 def training_questions(
-    task: Task, public: PublicArrays, participants: Mapping[str, int]
+    task: Task, public: PublicArrays, participants: Iterable[str]
 ) -> dict[str, RecordDict]:
     """Return one question per participant; the arrays are shared, the scalars are each message's own."""
     arrays = ArrayRecord({name: Array(np.ascontiguousarray(value)) for name, value in public.items()})

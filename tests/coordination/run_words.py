@@ -62,6 +62,11 @@ WORDS: dict[str, Any] = {
     "seed": 1,
     "noise-seed": -1,
     "timeout": 60.0,
+    "secure-aggregation": False,
+    "coordinator-identity": "",
+    "buckets": 1,
+    "combine": "sum",
+    "declared-shoppers": "",
 }
 
 

@@ -34,11 +34,11 @@ TASK = Task(
     noise_seed=-1,
 )
 GOOD = Receipt(release_id=TASK.release_id, stage="gram", round=2, model_hash="abc", participants=3)
-SHAPES = {"devices": (4,), "merchant:a": (2,)}
+SHAPES: dict[str, tuple[int, ...]] = {"devices": (4,), "merchant:a": (2,)}
 ONES = {"devices": np.ones(4)}
 
 INFLUENCE = Influence(kind=Participants.BOTH, shoppers=1_000_000, merchants=100)
-NAME = "node 0"
+NAME = "node-0"
 
 Values = NDArray[np.generic]
 
