@@ -2,13 +2,14 @@
 
 A merchant's node carries that merchant. In simulation one node carries many participants, so that a message
 serves a cohort of devices: node p of P carries the participants p, p + P, p + 2P and so on. Only shoppers who have
-granted training take part; a decision counts from the next round on.
+granted training take part; a decision counts from the next round on, and so do new events, as soon as reading the
+store anew is worth its time.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import time
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -17,10 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.consent import Purpose
-from client.errors import ClientError
+from client.home import CohortError, Home, home_of
 from client.shoppers import Shoppers, load_shoppers
 from client.store import EventStore
 from client.store_consent import Consents
+from client.store_reading import growth
 from client.store_retention import last_change
 from model.catalogue import PublicItems, read_public_items
 from privacy.keyring import Keyring
@@ -29,13 +31,14 @@ from privacy.ledger_place import ledger_at, ledger_file
 from proto.federation import DEVICES, MERCHANT_PART
 
 LISTED = "participants.json"
+CATALOGUE = "catalogue.parquet"
+PATIENCE = 10.0
+"""New events are read when this many times the last reading's duration has passed since it."""
+
+__all__ = ["Cohort", "CohortError", "Home", "Unit", "cohort_at", "home_of"]
 
 Stamp = tuple[int, int]
 """What tells one population in a folder from the next one there."""
-
-
-class CohortError(ClientError, ValueError):
-    """A node's configuration does not say whose events it holds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,55 +72,17 @@ class Cohort:
         return sum(unit.participants for unit in self.units)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Home:
-    """Where a node's data lie: the folder of a population, and which part of it the node carries.
-
-    Attributes:
-        ledger_keys: folder of the ledger's keyring; empty: `keys` beside an SQLite ledger.
-    """
-
-    population: str
-    ledger: str
-    ledger_keys: str = ""
-    node: int
-    nodes: int
-
-
-def home_of(node_config: Mapping[str, object], run_config: Mapping[str, object]) -> Home:
-    """Read where a node's data lie from Flower's node and run configuration.
-
-    Raises:
-        CohortError: names the missing key.
-    """
-    settings = {**run_config, **node_config}
-    try:
-        return Home(
-            population=str(settings["population"]),
-            ledger=str(settings["ledger"]),
-            ledger_keys=str(settings.get("ledger-keys", "")),
-            node=int(str(settings["partition-id"])),
-            nodes=int(str(settings["num-partitions"])),
-        )
-    except KeyError as missing:
-        raise CohortError(
-            f"the configuration of this node lacks {missing}; set it with --node-config or --run-config"
-        ) from None
-
-
 def cohort_at(home: Home) -> Cohort:
-    """Return a node's participants; shoppers stay in memory while nobody decides and nothing is deleted."""
+    """Return a node's participants; shoppers stay in memory while nothing of them changes."""
     folder = Path(home.population)
-    written = (folder / LISTED).stat()  # the last file that a population writes: a new one is read anew
+    # The last file that a population writes, or the catalogue that a kit brings: a new one is read anew.
+    written = (folder / (CATALOGUE if home.merchant else LISTED)).stat()
     stamp = (written.st_ino, written.st_mtime_ns)
-    catalogue = _catalogue(folder / "catalogue.parquet", stamp)
-    units = _units(folder, home.node, home.nodes, stamp)
-    name = f"node {home.node} of {home.nodes}"
     return Cohort(
-        name=name,
-        units=units,
+        name=home.merchant or f"node {home.node} of {home.nodes}",
+        units=_units(home, stamp),
         ledger=_ledger(home.ledger, home.ledger_keys, _inode(home.ledger)),
-        catalogue=catalogue,
+        catalogue=_catalogue(folder / CATALOGUE, stamp),
     )
 
 
@@ -125,11 +90,16 @@ def cohort_at(home: Home) -> Cohort:
 class _Kept:
     """The units of a node, and what they were loaded from.
 
-    That is the population, the decisions of its shoppers (which go with an erasure), and their events as far as
-    retention left them.
+    That is the population, the decisions of its shoppers (which go with an erasure), their events as far as retention
+    left them, and how many came.
+
+    Attributes:
+        due: when new events are worth another reading, on the monotonic clock.
     """
 
     source: tuple[object, ...] = ()
+    grown: tuple[object, ...] = ()
+    due: float = 0.0
     units: tuple[Unit, ...] = ()
 
 
@@ -139,22 +109,33 @@ def _kept(folder: Path, node: int, nodes: int) -> _Kept:
     return _Kept()
 
 
-def _units(folder: Path, node: int, nodes: int, stamp: Stamp) -> tuple[Unit, ...]:
+def _units(home: Home, stamp: Stamp) -> tuple[Unit, ...]:
     """Return a node's participants, loaded anew where anything changed."""
-    listed, kept = _listed(folder, stamp), _kept(folder, node, nodes)
-    merchants, devices = listed["merchants"][node::nodes], listed["devices"][node::nodes]
-    holders = [*merchants, *([DEVICES] if devices else [])]
+    folder = Path(home.population)
+    merchants, devices = _parts(home, stamp)
+    kept = _kept(folder, home.node, home.nodes)
+    stores = [_store(folder, holder, stamp) for holder in (*merchants, *([DEVICES] if devices else []))]
     decisions = [
-        _consents(folder, holder, stamp).stamp(devices if holder == DEVICES else None) for holder in holders
+        Consents(store.access).stamp(devices if store.access.holder == DEVICES else None) for store in stores
     ]
-    retained = [last_change(_store(folder, holder, stamp).access) for holder in holders]
-    source = (stamp, *decisions, *retained)
-    if kept.source != source:
+    source = (stamp, *decisions, *(last_change(store.access) for store in stores))
+    grown = tuple(growth(store.access) for store in stores)
+    if kept.source != source or (kept.grown != grown and time.monotonic() >= kept.due):
+        started = time.monotonic()
         units = [_unit(folder, merchant, stamp) for merchant in merchants]
         if devices:
             units += _device_group(folder, devices, stamp)
-        kept.source, kept.units = source, tuple(units)
+        kept.source, kept.grown, kept.units = source, grown, tuple(units)
+        kept.due = time.monotonic() + PATIENCE * (time.monotonic() - started)
     return kept.units
+
+
+def _parts(home: Home, stamp: Stamp) -> tuple[list[str], list[str]]:
+    """Return the merchants and the devices that a node carries."""
+    if home.merchant:
+        return [home.merchant], []
+    listed = _listed(Path(home.population), stamp)
+    return listed["merchants"][home.node :: home.nodes], listed["devices"][home.node :: home.nodes]
 
 
 @lru_cache(maxsize=4)
@@ -191,7 +172,7 @@ def _consents(folder: Path, holder: str, stamp: Stamp) -> Consents:
 
 def _unit(folder: Path, merchant: str, stamp: Stamp) -> Unit:
     """Return a merchant with those shoppers of its store who granted training."""
-    catalogue = _catalogue(folder / "catalogue.parquet", stamp)
+    catalogue = _catalogue(folder / CATALOGUE, stamp)
     granted = sorted(_consents(folder, merchant, stamp).granted(Purpose.TRAINING))
     shoppers = load_shoppers(_store(folder, merchant, stamp), catalogue.index, granted)
     items = catalogue.of_merchant(merchant)
@@ -205,7 +186,7 @@ def _device_group(folder: Path, devices: list[str], stamp: Stamp) -> list[Unit]:
     granted = sorted(_consents(folder, DEVICES, stamp).granted(Purpose.TRAINING, devices))
     if not granted:
         return []
-    catalogue = _catalogue(folder / "catalogue.parquet", stamp)
+    catalogue = _catalogue(folder / CATALOGUE, stamp)
     shoppers = load_shoppers(_store(folder, DEVICES, stamp), catalogue.index, granted)
     items = np.arange(len(catalogue))
     return [Unit(part=DEVICES, holder=DEVICES, participants=len(granted), shoppers=shoppers, items=items)]

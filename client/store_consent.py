@@ -70,6 +70,11 @@ class Consents:
         histories, _ = self._opened(shoppers)
         return {shopper for shopper, history in histories.items() if is_granted(history, purpose)}
 
+    def decided(self) -> set[str]:
+        """Return the pseudonyms of all shoppers who have ever decided anything, whatever it was."""
+        with self._access.reading() as connection:
+            return {shopper for shopper, _ in connection.execute(self._query(None))}
+
     def stamp(self, shoppers: Sequence[str] | None = None) -> bytes:
         """Return bytes that differ whenever a decision of some shoppers (default: all) was made or erased."""
         digest = hashlib.sha256()

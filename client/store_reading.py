@@ -7,7 +7,7 @@ from contextlib import suppress
 from threading import Lock
 from typing import Final, NamedTuple
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from client.errors import StoreUnavailable
 from client.events import COLUMN_NAMES, Columns
@@ -25,6 +25,17 @@ PAGE_ROWS: Final = 500
 """Most rows (of up to 64 events) that are in memory at once."""
 
 _event = schema.events.c
+_shopper = schema.shoppers.c
+
+
+def growth(access: StoreAccess) -> tuple[int, int]:
+    """Return how many shoppers the holder has, and how many rows their events ever took: new events change it."""
+    query = select(func.count(), func.coalesce(func.sum(_shopper.next_number), 0)).where(
+        _shopper.holder == access.holder
+    )
+    with access.reading() as connection:
+        shoppers, rows = connection.execute(query).one()
+    return int(shoppers), int(rows)
 
 
 class Quarantine:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fedrank.commands.federation_start import JsonOption, announcing, logging_children, of_kind
+
+if TYPE_CHECKING:
+    from fedrank.federation.loading import Loading
 
 app = typer.Typer(
     help="A merchant's node of a federation: start it, load its events; invite, approve, revoke.",
@@ -27,11 +32,82 @@ def start(kit: MerchantKitArgument, as_json: JsonOption = False) -> None:
     one port of this machine's loopback address.
     """
     from deploy.kit import MerchantKit
+    from fedrank.federation.loading import prepare_store
     from fedrank.federation.merchant import MerchantPlan
     from fedrank.federation.supervisor import Supervisor
 
     opened = of_kind(kit, MerchantKit, "merchant")
     opened.lay_out_data()
+    prepare_store(opened)
     verbose = logging_children()
     facts = {"merchant": opened.merchant, "coordinator": str(opened.address)}
     Supervisor(MerchantPlan(opened, verbose=verbose), announcing("merchant", facts, as_json=as_json)).run()
+
+
+@app.command()
+def load(
+    kit: MerchantKitArgument,
+    data: Annotated[
+        Path, typer.Option(help="Folder or file of events: CSV, CSV.gz, Parquet, RecBole.", exists=True)
+    ],
+    mapping: Annotated[
+        Path | None,
+        typer.Option(help="TOML file that maps files, columns and kinds (see fedrank-data.toml)."),
+    ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(help="Map a column, as in user_id=customer; may be repeated."),
+    ] = None,
+    consent: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ORIGIN",
+            help="Record that these shoppers allow training and profiles, and where they said so; "
+            "without it their events are kept and used for nothing.",
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+) -> None:
+    """Put the merchant's events into its own encrypted store. Loading them again stores nothing twice.
+
+    Events at items that are not this merchant's in the federation's catalogue are left out. `--consent` counts for
+    shoppers who have decided nothing yet; a withdrawal is never overridden.
+    """
+    from client.consent import Purpose
+    from deploy.kit import MerchantKit
+    from fedrank.federation import loading
+    from fedrank.progress import progress
+    from simulation.data import find_mapping
+
+    opened = of_kind(kit, MerchantKit, "merchant")
+    opened.lay_out_data()
+    loading.prepare_store(opened)
+    events, elsewhere, rejected = loading.events_of(
+        opened, data, find_mapping(data, file=mapping, columns=column or ())
+    )
+    shoppers = events["user_id"].unique().to_list()
+    with progress() as watch:
+        watch.begin("storing events", loading.chunks_of(events))
+        stored = loading.store_events(opened, events, watch.step)
+    allowed = loading.record_consent(opened, shoppers, tuple(Purpose), consent) if consent else 0
+    done = loading.Loading(
+        merchant=opened.merchant,
+        shoppers=len(shoppers),
+        stored=stored,
+        known=events.height - stored,
+        elsewhere=elsewhere,
+        rejected=rejected,
+        consents=allowed,
+    )
+    typer.echo(json.dumps(asdict(done)) if as_json else _told(done, consent))
+
+
+def _told(done: Loading, consent: str | None) -> str:
+    lines = [
+        f"{done.merchant}: {done.stored:,} events of {done.shoppers:,} shoppers stored; {done.known:,} were there",
+        f"left out: {done.elsewhere:,} at items not in its catalogue, {done.rejected:,} rows that are no events",
+        f"consent recorded for {done.consents:,} shoppers"
+        if consent
+        else "consent: none recorded; until shoppers grant it (--consent, `fedrank consent grant`) nothing is used",
+    ]
+    return "\n".join(lines)
