@@ -28,6 +28,14 @@ _ID: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?", re.A
 RESERVED: Final = frozenset({"coordinator", "devices", "everyone"})
 """Ids that mean something else in ledgers, on the wire and among the kits."""
 
+SETTINGS: Final[Mapping[str, type[Scalar]]] = {
+    **dict.fromkeys(("dim", "minimum-nodes", "buckets", "seed", "noise-seed"), int),
+    **dict.fromkeys(("recency", "prior", "damping", "timeout"), float),
+    **dict.fromkeys(("linkage", "fusion"), bool),
+    **dict.fromkeys(("clock", "basket-kinds", "loss", "user-tower", "encoder", "basis", "combine"), str),
+}
+"""Words of the run configuration that a federation may fix beyond its own, and what they are."""
+
 
 class KeysMadeBy(StrEnum):
     """Who makes a merchant's private key: the operator with the kit, or the merchant at its site (a request)."""
@@ -89,7 +97,7 @@ class Federation:
         minimum_cohort: fewest merchants whose sum may be released.
         certificate_days: validity of the certificates of nodes, coordinator and endpoints.
         contact: whom merchants tell when something is wrong.
-        settings: further words of the run configuration.
+        settings: further words of the run configuration, of `SETTINGS`.
     """
 
     name: str
@@ -108,7 +116,7 @@ class Federation:
 
     def __post_init__(self) -> None:
         """Refuse what no federation can have; the message names the word and the bound."""
-        for check in (self._check_names, self._check_merchants, self._check_numbers):
+        for check in (self._check_names, self._check_merchants, self._check_numbers, self._check_settings):
             check()
 
     @property
@@ -145,8 +153,8 @@ class Federation:
                 )
             if merchant.id.casefold() in RESERVED or not _ID.fullmatch(merchant.id):
                 raise FederationFileError(
-                    f"a merchant is called {merchant.id!r}; use 1 to 63 letters without accents, digits, dots, dashes and "
-                    f"underscores, a letter or digit first and last, and none of {', '.join(sorted(RESERVED))}"
+                    f"a merchant is called {merchant.id!r}; use 1 to 63 letters without accents, digits, dots, dashes "
+                    f"and underscores, a letter or digit first and last, and none of {', '.join(sorted(RESERVED))}"
                 )
             if merchant.shoppers < 1:
                 raise FederationFileError(
@@ -174,3 +182,14 @@ class Federation:
             raise FederationFileError(
                 f"epsilon is {self.epsilon} and delta is {self.delta}; epsilon must be above 0, delta between 0 and 1"
             )
+
+    def _check_settings(self) -> None:
+        for word, value in self.settings.items():
+            if word not in SETTINGS:
+                raise FederationFileError(
+                    f"settings has a word {word!r}, which means nothing there; it may have {', '.join(SETTINGS)}"
+                )
+            if type(value) is not SETTINGS[word]:
+                raise FederationFileError(
+                    f"{word} of settings is {value!r}; it must be a {SETTINGS[word].__name__}"
+                )
