@@ -133,8 +133,12 @@ class Participant:
             return self._dealt()
 
     def receive(self, delivery: Delivery) -> None:
-        """Open the shares of the others; whoever is missing here has dropped out before contributing."""
+        """Open the shares of the others; whoever is missing here has dropped out before contributing.
+
+        Charge and remember the release between this and `contribute`.
+        """
         with self._phase(Turn.RECEIVE):
+            self._check_fresh(self._manifest)
             dealers = tuple(sorted({*delivery.sealed, self._name}))
             self._check_known(dealers, self._roster)
             check_enough(self._manifest, dealers)
@@ -150,7 +154,6 @@ class Participant:
         """
         with self._phase(Turn.CONTRIBUTE):
             manifest, secrets = self._manifest, self._secrets
-            self._check_fresh(manifest)
             if values.dtype != manifest.dtype or values.shape != (manifest.length,):
                 raise SecureAggregationError(
                     f"a contribution has type {values.dtype} and shape {values.shape}; "
