@@ -149,14 +149,14 @@ def _needed(party: Party | None) -> Party:
     return party
 
 
-def _checked_party(context: Context, task: Task, message: Message) -> Party | None:
+def _checked_party(context: Context, task: Task, message: Message, participants: int) -> Party | None:
     """Return this node's party after it has checked the task, and taken the others' shares where it is secure."""
     party = _party(context)
     if task.secure:
         _needed(party)
     if party is not None:
         records = message.content.config_records
-        party.check(task, records.get(SECURE))
+        party.check(task, records.get(SECURE), participants)
     return party
 
 
@@ -176,7 +176,7 @@ def _answer(message: Message, context: Context, compute: Work) -> Message:
     public = _public(message)
     cohort = cohort_at(home_of(context.node_config, context.run_config))
     try:
-        party = _checked_party(context, task, message)
+        party = _checked_party(context, task, message, cohort.participants)
         check_public(task.stage, public, len(cohort.catalogue), cohort.units)
         charges = reserve(task, cohort)
     except REFUSALS as refusal:

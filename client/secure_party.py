@@ -51,8 +51,11 @@ class Party:
             return current.confirm(Survivors.from_record(record))
         return current.unmask(Confirmations.from_record(record))
 
-    def check(self, task: Task, record: Record | None) -> None:
+    def check(self, task: Task, record: Record | None, participants: int) -> None:
         """Refuse a task that protects less than was agreed; take the shares of the others where it is a secure one.
+
+        Args:
+            participants: that answer here: one, but in simulation.
 
         Raises:
             ManifestError, SecureAggregationError: names what is wrong; nothing was computed or charged.
@@ -69,10 +72,13 @@ class Party:
                 f"the task's minimum cohort is {task.minimum_cohort}, the federation agreed to at least "
                 f"{agreed.minimum_cohort}"
             )
-        if task.secure:
-            current = self._current(task.release_id)
-            current.manifest.check_same(task.to_record())
-            current.receive(Delivery.from_record(record or {}))
+        if not task.secure:
+            _check_cohort(task.minimum_cohort, agreed.minimum_cohort * participants)
+            return
+        current = self._current(task.release_id)
+        current.manifest.check_same(task.to_record())
+        _check_cohort(task.minimum_cohort, current.manifest.minimum_cohort * participants)
+        current.receive(Delivery.from_record(record or {}))
 
     def masked(self, task: Task, parts: Mapping[str, NDArray[np.float64]]) -> Masked:
         """Return a contribution under all its masks; raises `SecureAggregationError` where it does not fit."""
@@ -102,6 +108,14 @@ class Party:
                 "this participant is in no round of that release; it was restarted, or is in a later one: ask again"
             )
         return self._round
+
+
+def _check_cohort(calibrated: int, promised: int) -> None:
+    """Refuse shares of noise that add up to too little in the smallest cohort whose sum may be seen."""
+    if calibrated > promised:
+        raise ManifestError(
+            f"the task's noise is calibrated for {calibrated} participants, and a sum of {promised} may be released"
+        )
 
 
 def laid_out(

@@ -17,6 +17,7 @@ from model.losses import Loss
 from model.schema import UserTower
 from model.spectral import Start
 from privacy.plan import Plan, Trust, statistics_of
+from privacy.secagg.manifest import SMALLEST_COHORT
 from server.coordination.budget import open_account, plan_of
 from server.coordination.config import Combine, FederationConfig, Participants
 from server.registry import ModelVersion, Registry
@@ -139,7 +140,7 @@ def run_config_of(
         "shoppers": shoppers,
         "merchants": max(1, len(population.merchants)),
         "minimum-cohort": settings.minimum_cohort,
-        "minimum-nodes": 1,
+        "minimum-nodes": minimum_nodes_of(population, settings) if full else 1,
         "journal": "",
         "dim": settings.dim,
         "clock": settings.clock,
@@ -189,8 +190,15 @@ def nodes_of(population: Population, settings: FederationSettings) -> int:
     full = settings.secure_aggregation is SecureAggregation.FULL
     for_merchants = math.ceil(len(population.merchants) / (1 if full else MERCHANTS_PER_MESSAGE))
     for_devices = math.ceil(len(population.devices) / settings.devices_per_message)
-    parties = min(settings.buckets * settings.minimum_cohort, population.participants) if full else 1
+    parties = min(SMALLEST_COHORT * settings.buckets, population.participants) if full else 1
     return max(for_merchants, for_devices, parties)
+
+
+def minimum_nodes_of(population: Population, settings: FederationSettings) -> int:
+    """Return how many nodes carry a minimum cohort at least; secure aggregation never sums fewer than two."""
+    nodes = nodes_of(population, settings)
+    each = max(1, len(population.merchants) // nodes + len(population.devices) // nodes)
+    return max(SMALLEST_COHORT, math.ceil(settings.minimum_cohort / each))
 
 
 def identities_of(population: Population) -> Path:

@@ -63,7 +63,7 @@ def _agreed(config: FederationConfig) -> FederationManifest:
         trust=str(config.trust),
         epsilon=config.epsilon,
         delta=config.delta,
-        minimum_cohort=config.minimum_cohort,
+        minimum_cohort=config.minimum_nodes,
         secure_aggregation=config.secure_aggregation,
         catalogue_hash=hashlib.sha256(config.catalogue.read_bytes()).hexdigest(),
         shoppers=config.shoppers,

@@ -38,7 +38,7 @@ class Buckets:
 
     Attributes:
         count: buckets that are wanted; fewer are made where they would be too small.
-        smallest: fewest participants of a bucket.
+        smallest: fewest nodes of a bucket; in simulation one carries many participants.
     """
 
     smallest: int
@@ -52,10 +52,10 @@ class Buckets:
             CohortTooSmall: there are too few for one bucket, or for a median.
         """
         count = max(min(self.count, len(names) // self.smallest), -(-len(names) // LARGEST_COHORT))
-        self._check(count, f"{len(names)} participants in buckets of at least {self.smallest}")
+        self._check(count, f"{len(names)} nodes in buckets of at least {self.smallest}")
         if len(names) < self.smallest * count:
             raise CohortTooSmall(
-                f"{len(names)} participants are there and a sum takes {self.smallest}; wait for more, or lower "
+                f"{len(names)} nodes are there and a sum takes {self.smallest}; wait for more, or lower "
                 "the minimum cohort"
             )
         shuffled = draw.sample(list(names), len(names))

@@ -25,7 +25,7 @@ def collector_of(grid: Grid, config: FederationConfig) -> Collector:
     return SecureCollector(
         exchange=exchange,
         influence=influence,
-        buckets=Buckets(smallest=config.minimum_cohort, count=config.buckets, combine=config.combine),
+        buckets=Buckets(smallest=config.minimum_nodes, count=config.buckets, combine=config.combine),
         identity=lambda: coordinator_identity(Path(config.coordinator_identity)),
         draw=random.Random(config.seed) if config.seed >= 0 else random.SystemRandom(),
     )

@@ -164,10 +164,10 @@ class FederationConfig:
 
     def _check_secure(self) -> None:
         """Refuse masks that nobody signs for, and buckets where sums have no masks, or medians no noise."""
-        if self.secure_aggregation and (self.minimum_cohort < 2 or not self.coordinator_identity):
+        if self.secure_aggregation and (self.minimum_nodes < 2 or not self.coordinator_identity):
             raise ConfigError(
-                f"secure-aggregation is true, minimum-cohort {self.minimum_cohort} and coordinator-identity "
-                f"{self.coordinator_identity!r}; it takes a minimum cohort of 2 or more, and the coordinator's kit"
+                f"secure-aggregation is true, minimum-nodes {self.minimum_nodes} and coordinator-identity "
+                f"{self.coordinator_identity!r}; it takes 2 nodes or more, and the coordinator's kit"
             )
         if not self.secure_aggregation and (self.buckets > 1 or self.combine is Combine.MEDIAN):
             raise ConfigError(

@@ -15,7 +15,7 @@ from privacy.secagg.coordinator import Aggregation, Phase
 from privacy.secagg.encoding import decode
 from privacy.secagg.messages import Advertisement, Confirmation, Masked, Message, Shares, Unmasking
 from proto.federation import REASON, RECEIPT, REFUSAL, SECURE, Receipt, Task, WireError
-from server.coordination.aggregate import RefusedContribution, check_receipt
+from server.coordination.aggregate import CohortTooSmall, RefusedContribution, check_cohort, check_receipt
 from server.coordination.buckets import BucketSum
 from server.coordination.collecting import Shapes
 from server.coordination.exchange import Answer
@@ -69,11 +69,14 @@ class Bucket:
         for name in sorted(self.aggregation.awaited - self._told):
             self._note(name, f"no answer to {self.aggregation.phase} came in time")
         self.questions = {}
-        if self.aggregation.phase is not Phase.UNMASK:
-            try:
-                self.questions = self.aggregation.close()
-            except PrivacyError as loss:
-                self._give_up(str(loss))
+        if self.aggregation.phase is Phase.UNMASK:
+            return
+        try:
+            self.questions = self.aggregation.close()
+            if self.aggregation.phase is Phase.CONFIRM:
+                check_cohort(self.task, self._participants, self.task.minimum_cohort, self.refused)
+        except (PrivacyError, CohortTooSmall) as loss:
+            self._give_up(str(loss))
 
     def sum(self, shapes: Shapes) -> BucketSum | None:
         """Return the sum by part, or None for a bucket that was given up."""

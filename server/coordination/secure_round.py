@@ -13,7 +13,7 @@ from flwr.app import ConfigRecord, RecordDict
 from privacy.federation_identity import Identity
 from privacy.secagg.coordinator import Aggregation, Phase
 from proto.federation import RELEASE_ID, SECURE, Task
-from server.coordination.aggregate import CohortTooSmall, check_cohort
+from server.coordination.aggregate import CohortTooSmall
 from server.coordination.buckets import Buckets
 from server.coordination.collecting import Collected, Shapes, with_layout
 from server.coordination.exchange import Exchange, PublicArrays
@@ -88,7 +88,6 @@ class SecureCollector:
         except CohortTooSmall as few:
             reasons = "; ".join((str(few), *refused))
             raise CohortTooSmall(f"round {task.round} ({task.stage}) was given up: {reasons}") from None
-        check_cohort(task, total.participants, self.buckets.smallest, refused)
         cohort = sorted(name for bucket in buckets if bucket.is_open for name in bucket.aggregation.survivors)
         return Collected(
             totals=total.totals, participants=total.participants, cohort=tuple(cohort), refused=refused
