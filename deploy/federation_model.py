@@ -153,8 +153,9 @@ class Federation:
                 )
             if merchant.id.casefold() in RESERVED or not _ID.fullmatch(merchant.id):
                 raise FederationFileError(
-                    f"a merchant is called {merchant.id!r}; use 1 to 63 letters without accents, digits, dots, dashes "
-                    f"and underscores, a letter or digit first and last, and none of {', '.join(sorted(RESERVED))}"
+                    f"a merchant is called {merchant.id!r}: use 1 to 63 letters without accents, digits, dots, "
+                    "dashes and underscores, a letter or digit first and last, and none of "
+                    f"{', '.join(sorted(RESERVED))}"
                 )
             if merchant.shoppers < 1:
                 raise FederationFileError(
