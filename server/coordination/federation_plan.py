@@ -24,11 +24,11 @@ class RunningPlan:
         self._config, self._account, self._begun_mu2 = config, account, begun_mu2
         self._opening, self.plan = opening, opening
         self._released: list[Task] = []
-        self._stale = False
+        self._stale, self._straight = False, True
 
     def outdate(self) -> None:
         """Price was spent, or may have been, that the plan in force does not know of."""
-        self._stale = True
+        self._stale, self._straight = True, False
 
     def refresh(self) -> bool:
         """Split what is left over the releases to come if the plan is out of date; return whether it was.
@@ -57,7 +57,7 @@ class RunningPlan:
 
         What was spent on rounds that were given up counts as spent before.
         """
-        if self._config.trust is Trust.NONE or self.plan is self._opening or self.plan == self._opening:
+        if self._config.trust is Trust.NONE or self._straight:
             return self._opening
         done = tuple(_joined(self._apart(), self._released))
         price = math.fsum(release.mu2 for release in done)

@@ -8,13 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import scipy.sparse as sp
 from numpy.typing import NDArray
 from run_words import config, device, equal, public_items
 from scripted_grid import Answer, ScriptedGrid
+from small_encoder import SmallEncoder
 
-from model.content import ItemColumns
-from model.encoders import EncoderName
 from privacy.errors import BudgetExceeded
 from privacy.keyring import Keyring
 from privacy.ledger import Ledger
@@ -38,16 +36,6 @@ Steps = list[str]
 def small_content(monkeypatch: pytest.MonkeyPatch) -> None:
     """Four content features in place of thousands: what items look like is not the matter here."""
     monkeypatch.setattr(rounds_of, "encoder_named", lambda _name: SmallEncoder())
-
-
-class SmallEncoder:
-    """An encoder of four random features."""
-
-    name, version, columns = EncoderName.HASHED, "small", 4
-
-    def encode(self, items: ItemColumns) -> sp.csr_matrix:
-        """Return the same features whatever the items are."""
-        return sp.csr_matrix(np.random.default_rng(0).random((len(items.titles), self.columns)))
 
 
 class RecordingLedger(Ledger):
