@@ -39,6 +39,14 @@ class Part:
         return self.kind if self.merchant is None else f"{self.kind}-{self.merchant.id}"
 
     @property
+    def port(self) -> int | None:
+        """Where others reach it; a merchant's node nobody does."""
+        if self.merchant is None:
+            return self.federation.coordinator.port
+        serving = self.merchant.serving if self.kind == "serving" else None
+        return None if serving is None else serving.port
+
+    @property
     def files(self) -> dict[str, str]:
         """File -> template."""
         helm = {
@@ -72,6 +80,7 @@ class Part:
             "slug": slug(self.name),
             "place": f"{HOME}/{place}",
             "data": f"{HOME}/{own}/data",
+            "port": self.port,
             "policy_says": NETWORK[self.kind],
             "public": {"merchant": [COORDINATOR], "serving": [COORDINATOR, POLICY]}.get(self.kind, []),
         }
