@@ -67,7 +67,7 @@ class Watched(Participant):
         """Keep a copy of all secrets."""
         super().receive(delivery)
         secrets = self._secrets
-        self.private = secrets.masking
+        self.private = secrets.masking.private_bytes_raw()
         self.stolen = {"keys": dict(secrets.key_shares), "seeds": dict(secrets.seed_shares)}
 
 
@@ -251,14 +251,14 @@ class Adversary:
         mine, theirs = own.roster[name].masking_key, own.roster[peer].masking_key
         for known, other in ((self._private(peer, theirs), mine), (self._private(name, mine), theirs)):
             if known is not None:
-                return masks.pair_mask_key(own.manifest.digest, known, other, name, peer)
+                return masks.pair_mask_key(own.manifest.digest, masks.private_key(known), other, name, peer)
         return None
 
     def _private(self, name: str, public: bytes) -> bytes | None:
         if public in self.attacker_keys:
             return self.attacker_keys[public]
         private = self.members[name].private if name in self.traitors else self._secret("keys", name)
-        return private if private and masks.public_of(private) == public else None
+        return private if private and masks.public_of(masks.private_key(private)) == public else None
 
     def _secret(self, kind: str, owner: str) -> bytes:
         """Put a secret together from all shares that were given or stolen; wrong where there are too few."""

@@ -226,7 +226,9 @@ ATTACKS: Final[Mapping[str, Attack]] = {
 
 def _made_up(adversary: Adversary) -> dict[str, bytes]:
     """Return fresh keys whose private halves the adversary keeps."""
-    pairs = {masks.public_of(private): private for private in (os.urandom(32), os.urandom(32))}
+    pairs = {
+        masks.public_of(masks.private_key(secret)): secret for secret in (os.urandom(32), os.urandom(32))
+    }
     adversary.attacker_keys |= pairs
     sealing, masking = pairs
     return {"sealing_key": sealing, "masking_key": masking}

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final, Self
@@ -19,6 +20,7 @@ from privacy.secagg.identity import Signer, Trusted, coordinator_uri, node_uri
 from privacy.secagg.manifest import RoundManifest, Unsigned, smallest_threshold
 from privacy.secagg.messages import Message
 from privacy.secagg.participant import Limits, Participant
+from privacy.secagg.shamir import Entropy
 
 DOMAIN: Final = "shops.example"
 NOW: Final = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -57,7 +59,7 @@ class World:
             federation=_federation(size, minimum_cohort),
         )
 
-    @property
+    @cached_property
     def trusted(self) -> Trusted:
         """Whose word counts in this federation."""
         return Trusted.read(
@@ -84,11 +86,13 @@ class World:
         }
         return RoundManifest(**(words | changes))
 
-    def participant(self, name: str, answered: Container[str] = ()) -> Participant:
+    def participant(
+        self, name: str, answered: Container[str] = (), entropy: Entropy = os.urandom
+    ) -> Participant:
         """Return a member that waits for a round."""
         limits = Limits(federation=self.federation, answered=answered)
         return Participant(
-            name=name, signer=self.members[name], trusted=self.trusted, limits=limits, entropy=os.urandom
+            name=name, signer=self.members[name], trusted=self.trusted, limits=limits, entropy=entropy
         )
 
     def aggregation(self, manifest: RoundManifest) -> Aggregation:

@@ -242,7 +242,7 @@ class Aggregation:
 
     def _take_off(self, name: str) -> None:
         """Take the masks that survivors share with one who dropped out off the sum."""
-        private = self._secret(name)
+        private = masks.private_key(self._secret(name))
         if masks.public_of(private) != self._roster[name].masking_key:
             raise SecureAggregationError(f"{name} dealt shares of another key than it advertised")
         for survivor in self._survivors:

@@ -33,9 +33,14 @@ _CHUNK_BYTES: Final = 2**18
 _ZEROS: Final = bytes(_CHUNK_BYTES)
 
 
-def public_of(private: bytes) -> bytes:
+def private_key(secret: bytes) -> X25519PrivateKey:
+    """Return the X25519 private key of 32 secret bytes."""
+    return X25519PrivateKey.from_private_bytes(secret)
+
+
+def public_of(private: X25519PrivateKey) -> bytes:
     """Return the X25519 public key of a private one."""
-    return X25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
+    return private.public_key().public_bytes_raw()
 
 
 def is_public_key(key: bytes) -> bool:
@@ -58,12 +63,14 @@ def self_mask_key(digest: bytes, name: str, seed: bytes) -> bytes:
     return _derive(seed, "self-mask", digest, name)
 
 
-def pair_mask_key(digest: bytes, private: bytes, public: bytes, one: str, other: str) -> bytes:
+def pair_mask_key(digest: bytes, private: X25519PrivateKey, public: bytes, one: str, other: str) -> bytes:
     """Return the stream key of the mask that two participants share; either side gets the same."""
     return _derive(_agree(private, public, other), "pair-mask", digest, *sorted((one, other)))
 
 
-def sealing_key(digest: bytes, private: bytes, public: bytes, sender: str, receiver: str, peer: str) -> bytes:
+def sealing_key(
+    digest: bytes, private: X25519PrivateKey, public: bytes, sender: str, receiver: str, peer: str
+) -> bytes:
     """Return the key under which a sender seals its one message to a receiver; `peer` is whose public key it is."""
     return _derive(_agree(private, public, peer), "sealed-shares", digest, sender, receiver)
 
@@ -106,11 +113,9 @@ def pair_mask(values: Unsigned, key: bytes, one: str, other: str, *, undo: bool 
     mask(values, key, subtract=(one > other) != undo)
 
 
-def _agree(private: bytes, public: bytes, peer: str) -> bytes:
+def _agree(private: X25519PrivateKey, public: bytes, peer: str) -> bytes:
     try:
-        return X25519PrivateKey.from_private_bytes(private).exchange(
-            X25519PublicKey.from_public_bytes(public)
-        )
+        return private.exchange(X25519PublicKey.from_public_bytes(public))
     except ValueError as error:  # a point of small order, with which every secret is zero
         raise SecureAggregationError(
             f"the public key of {peer} agrees on no secret; it must be made anew"

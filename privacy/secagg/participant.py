@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from threading import Lock
 
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
 from privacy.errors import OutOfTurn, PrivacyError, SecureAggregationError
 from privacy.federation_manifest import FederationManifest
 from privacy.secagg import masks
@@ -66,8 +68,8 @@ class Limits:
 class _Secrets:
     """What dies with the round: private keys, the seed, and shares of others' secrets by owner."""
 
-    sealing: bytes
-    masking: bytes
+    sealing: X25519PrivateKey
+    masking: X25519PrivateKey
     seed: bytes
     key_shares: dict[str, bytes] = field(default_factory=dict)
     seed_shares: dict[str, bytes] = field(default_factory=dict)
@@ -109,7 +111,8 @@ class Participant:
         """Check the round and answer fresh keys; raises `SecureAggregationError`, as all phases do."""
         with self._phase(Turn.ADVERTISE):
             manifest = self._accepted(invitation)
-            sealing, masking, seed = (self._entropy(SECRET_BYTES) for _ in range(3))
+            sealing, masking = (masks.private_key(self._entropy(SECRET_BYTES)) for _ in range(2))
+            seed = self._entropy(SECRET_BYTES)
             self._manifest, self._secrets = manifest, _Secrets(sealing=sealing, masking=masking, seed=seed)
             unsigned = Advertisement(
                 sealing_key=masks.public_of(sealing),
@@ -166,7 +169,7 @@ class Participant:
                     public = self._roster[peer].masking_key
                     key = masks.pair_mask_key(manifest.digest, secrets.masking, public, self._name, peer)
                     masks.pair_mask(masked, key, self._name, peer)
-            secrets.sealing = secrets.masking = secrets.seed = b""
+            del secrets.sealing, secrets.masking, secrets.seed
             return self._sign(Masked(content=masked.tobytes(), signature=b""))
 
     def confirm(self, survivors: Survivors) -> Confirmation:
@@ -239,7 +242,7 @@ class Participant:
         seats = [self._manifest.seat(name) for name in names]
         keys, seeds = (
             split(secret, seats, self._manifest.threshold, self._entropy)
-            for secret in (self._secrets.masking, self._secrets.seed)
+            for secret in (self._secrets.masking.private_bytes_raw(), self._secrets.seed)
         )
         sealed, digests = {}, {}
         for name, key_share, seed_share in zip(names, keys, seeds, strict=True):
