@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
@@ -14,6 +15,7 @@ from client.charging import AlreadyAnswered, PriceRefused, reserve
 from client.cohort import Cohort, cohort_at, home_of
 from client.public import check_public
 from client.secure_party import Party, party_at
+from client.versions import VersionRefused, take_version
 from client.whole import whole
 from privacy.errors import (
     BudgetExceeded,
@@ -23,7 +25,8 @@ from privacy.errors import (
     QuotaExceeded,
     SecureAggregationError,
 )
-from privacy.federation_identity import IdentityError
+from privacy.failpoints import passed
+from privacy.federation_identity import IdentityError, node_identity, release_signers
 from privacy.secagg.messages import Message as SecureMessage
 from proto.federation import (
     CONTRIBUTION,
@@ -40,9 +43,13 @@ from proto.federation import (
     WireError,
     layout_of,
 )
+from proto.versions import VERSION, WEIGHTS, VersionOffer
 
 Parts = dict[str, NDArray[np.float64]]
 Work = Callable[[Task, Cohort, Mapping[str, NDArray[np.generic]]], Parts]
+
+REGISTRY = "registry"
+"""Folder of model versions in a node's data folder."""
 
 REFUSALS = (
     WireError,
@@ -125,6 +132,34 @@ def unmask(message: Message, context: Context) -> Message:
     return _protocol(Phase.UNMASK, message, context)
 
 
+@app.query(VERSION)
+def version(message: Message, context: Context) -> Message:
+    """Keep a model version that the coordinator has signed, and answer with its name."""
+    try:
+        kept = _kept_version(message, context)
+        content = RecordDict({VERSION: ConfigRecord({VERSION: kept})})
+    except (*REFUSALS, VersionRefused) as refusal:
+        content = RecordDict({REFUSAL: ConfigRecord({REASON: str(refusal)})})
+    return Message(content, reply_to=message)
+
+
+def _kept_version(message: Message, context: Context) -> str:
+    """Return the version that was verified and is now in this node's registry; the run has no say in where."""
+    kit, data = (context.node_config.get(word) for word in ("kit", "data"))
+    if kit is None or data is None:
+        raise WireError("this node has no kit to keep model versions with; start it from one")
+    offer = VersionOffer.from_record(message.content.config_records[VERSION])
+    weights = {name: array.numpy() for name, array in message.content.array_records[WEIGHTS].items()}
+    take_version(
+        offer,
+        weights,
+        registry=Path(str(data)) / REGISTRY,
+        signers=release_signers(Path(str(kit))),
+        federation=node_identity(Path(str(kit))).federation.federation,
+    )
+    return offer.version
+
+
 def _protocol(phase: Phase, message: Message, context: Context) -> Message:
     """Answer a phase of secure aggregation; a refusal is an answer with the reason."""
     try:
@@ -178,13 +213,17 @@ def _answer(message: Message, context: Context, compute: Work) -> Message:
     try:
         party = _checked_party(context, task, message, cohort.participants)
         check_public(task.stage, public, len(cohort.catalogue), cohort.units)
+        passed("answer: before charge")
         charges = reserve(task, cohort)
+        passed("answer: after charge")
     except REFUSALS as refusal:
         return _reply(message, task, cohort, RecordDict(), str(refusal))
     parts = whole(task, cohort, public, compute(task, cohort, public)) if cohort.units else {}
     content = _leaving(task, party, parts)
+    passed("answer: computed")
     for charge in charges:
         cohort.ledger.commit(charge.release_id, charge.holder)
+    passed("answer: before reply")
     return _reply(message, task, cohort, content)
 
 

@@ -12,6 +12,7 @@ from client.errors import ClientError
 from model.errors import UnfitVersion
 from model.versions import Content, checked_weights, store
 from privacy.errors import SignatureError
+from privacy.failpoints import passed
 from privacy.signing import Signature, Signers
 from proto.versions import VersionOffer
 
@@ -43,5 +44,7 @@ def take_version(
         )
     except (UnfitVersion, SignatureError) as error:
         raise VersionRefused(f"the model version {offer.version[:16]!r} is refused: {error}") from error
+    passed("version: verified")
     store(registry, content, offer.signature)
+    passed("version: stored")
     return signer

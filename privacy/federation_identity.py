@@ -16,6 +16,7 @@ from privacy.errors import CertificateError, PrivacyError
 from privacy.federation_manifest import FederationManifest, verify_manifest
 from privacy.key_files import read_private
 from privacy.secagg.identity import Signer, Trusted, node_uri
+from privacy.signing import Signers
 
 AUTHORITY: Final = "ca.pem"
 REVOKED: Final = "revoked.pem"
@@ -60,6 +61,11 @@ def coordinator_identity(folder: Path, now: Callable[[], float] = time.time) -> 
     federation, trusted = _terms(folder, now)
     signer = _signer(folder, COORDINATOR, _content(folder / f"{COORDINATOR}.pem"))
     return Identity(name="", signer=signer, trusted=trusted, federation=federation)
+
+
+def release_signers(folder: Path) -> Signers:
+    """Return whose signatures on model versions count in a kit: the coordinator's. Raises as `node_identity` does."""
+    return Signers.read(_content(folder / f"{COORDINATOR}.pem"))
 
 
 def _terms(folder: Path, now: Callable[[], float]) -> tuple[FederationManifest, Trusted]:

@@ -25,6 +25,8 @@ from simulation.errors import FederationFailed, TooFewParticipants
 from simulation.identities import coordinator_kit, identities
 from simulation.population import Population
 
+log = logging.getLogger("fedrank.simulation")
+
 RunConfig = dict[str, str | int | float | bool]
 
 DEVICES_PER_MESSAGE = 512
@@ -131,6 +133,7 @@ def run_config_of(
         "ledger-keys": place.ledger_keys,
         "registry": str(place.registry),
         "signing-key": place.signing_key,
+        "offer-version": False,
         "checkpoints": str(place.checkpoints),
         "participants": str(settings.participants),
         "trust": str(settings.trust),
@@ -225,6 +228,10 @@ def train(
     from simulation.grid import InProcessGrid, node_name, run_in_process
 
     logging.getLogger("flwr").setLevel(logging.ERROR)
+    full = settings.secure_aggregation is SecureAggregation.FULL
+    log.info(
+        "sums are %s", "made under the masks of secure aggregation" if full else "ideal: made in the open"
+    )
     nodes = nodes_of(population, settings)
     with _identified(population, settings, run_config, [node_name(p) for p in range(nodes)]) as folder:
         grid = InProcessGrid(

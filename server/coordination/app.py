@@ -13,10 +13,12 @@ from privacy.failpoints import passed
 from server.coordination.budget import open_account, plan_of
 from server.coordination.card import model_card
 from server.coordination.config import FederationConfig
+from server.coordination.exchange import Exchange
 from server.coordination.federation import Federation
 from server.coordination.journal_run import RunJournal, journal_of
 from server.coordination.releasing import release
 from server.coordination.status import StatusFile
+from server.coordination.version_round import Taken, offer_version
 from server.errors import ServerError
 
 MODEL = "model"
@@ -35,10 +37,11 @@ def main(grid: Grid, context: Context) -> None:
         status = StatusFile(folder, run=journal.run_id, rounds=config.all_rounds)
         try:
             version = trained(grid, config, journal, status)
+            taken = _offered(grid, config, version)
         except Exception as failure:
             status.failed(_told(failure))
             raise
-        status.finished(version)
+        status.finished(version, taken.by, taken.refused)
         journal.finish()
         passed("run: journal finished")
     context.state[MODEL] = ConfigRecord({"version": version})
@@ -56,6 +59,15 @@ def trained(grid: Grid, config: FederationConfig, journal: RunJournal, status: S
     added = release(config, federation.learner, card)
     passed("run: version added")
     return added.version
+
+
+def _offered(grid: Grid, config: FederationConfig, version: str) -> Taken:
+    """Give the version to the nodes, where the run says so."""
+    if not config.offer_version:
+        return Taken(by=(), refused=())
+    taken = offer_version(Exchange(grid, deadline=config.timeout), config.registry, version)
+    passed("run: version offered")
+    return taken
 
 
 def _told(failure: Exception) -> str:

@@ -48,6 +48,7 @@ class FederationConfig:
         ledger_keys: folder of the ledger's keyring; empty: `keys` beside an SQLite ledger.
         signing_key: file of the key that signs the model version, its certificate beside it; empty: nobody signs it,
             and it is served only where unsigned versions are taken.
+        offer_version: whether the nodes are given the version at the end of the run.
         shoppers: public number of shoppers N; divisors and delta come from it, never from the data.
         merchants: public number of merchants.
         minimum_cohort: fewest participants whose sum may be released.
@@ -77,6 +78,7 @@ class FederationConfig:
     ledger_keys: str
     registry: Path
     signing_key: str
+    offer_version: bool
     checkpoints: Path
     participants: Participants
     trust: Trust

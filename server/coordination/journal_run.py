@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from privacy.federation_identity import MANIFEST
 from privacy.plan import Plan
 from proto.federation import Task
 from server.coordination.budget import Account
@@ -20,16 +21,8 @@ from server.coordination.journal_entry import Entry
 
 PLACES: Final = frozenset(
     {
-        "catalogue",
-        "ledger",
-        "ledger_keys",
-        "registry",
-        "signing_key",
-        "checkpoints",
-        "journal",
-        "timeout",
-        "spent_mu2",
-        "minimum_nodes",
+        *("catalogue", "ledger", "ledger_keys", "registry", "signing_key", "checkpoints", "journal"),
+        *("coordinator_identity", "timeout", "spent_mu2", "minimum_nodes", "offer_version"),
     }
 )
 """Words of a run that may differ after a restart: where things lie, and how long to wait."""
@@ -85,24 +78,23 @@ class Unjournaled:
 
 
 @contextmanager
-def journal_of(config: FederationConfig, account: Account, manifest: str = "") -> Iterator[RunJournal]:
-    """Open the journal of a run for a `with` block; raises as `journal.opened` does.
-
-    Args:
-        manifest: digest of the federation's manifest, where it has one.
-    """
+def journal_of(config: FederationConfig, account: Account) -> Iterator[RunJournal]:
+    """Open the journal of a run for a `with` block; raises as `journal.opened` does."""
     if not config.journal:
         yield Unjournaled(spent_before=account.spent_mu2())
         return
-    with opened(Path(config.journal), identity_of(config, manifest), spent_mu2=account.spent_mu2) as journal:
+    with opened(Path(config.journal), identity_of(config), spent_mu2=account.spent_mu2) as journal:
         yield journal
 
 
-def identity_of(config: FederationConfig, manifest: str) -> dict[str, str]:
+def identity_of(config: FederationConfig) -> dict[str, str]:
     """Return digests of what a run is over, by name: a journal goes on over the very same alone."""
     words = {name: str(value) for name, value in asdict(config).items() if name not in PLACES}
+    manifest = Path(config.coordinator_identity) / MANIFEST
     return {
         "configuration": hashlib.sha256(json.dumps(words, sort_keys=True).encode()).hexdigest(),
         "catalogue": hashlib.sha256(config.catalogue.read_bytes()).hexdigest(),
-        "federation manifest": manifest,
+        "federation manifest": hashlib.sha256(manifest.read_bytes()).hexdigest()
+        if config.coordinator_identity
+        else "",
     }

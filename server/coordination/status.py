@@ -18,6 +18,7 @@ from proto.federation import Task
 from server.errors import ServerError
 
 STATUS = "status.json"
+LISTS = ("present", "cohort", "refused", "taken", "not_taken")
 
 
 class StatusUnreadable(ServerError):
@@ -49,6 +50,7 @@ class RunStatus:
         refused: who is not in it, with the reason.
         deadline: when the coordinator stops waiting, ISO 8601 in UTC; empty where it does not wait.
         version: that this run made.
+        taken, not_taken: names of the nodes that have it now, and who has not, with the reason.
         last_error: newest reason why a round or the run was given up.
     """
 
@@ -66,6 +68,8 @@ class RunStatus:
     refused: tuple[str, ...] = ()
     deadline: str = ""
     version: str = ""
+    taken: tuple[str, ...] = ()
+    not_taken: tuple[str, ...] = ()
     last_error: str = ""
 
     @classmethod
@@ -73,7 +77,7 @@ class RunStatus:
         """Read the status in a folder, or None before the first run; raises `StatusUnreadable`."""
         try:
             words = json.loads((folder / STATUS).read_bytes())
-            lists = {name: tuple(words[name]) for name in ("present", "cohort", "refused")}
+            lists = {name: tuple(words[name]) for name in LISTS}
             return cls(**{**words, **lists, "state": State(words["state"])})
         except FileNotFoundError:
             return None
@@ -115,9 +119,11 @@ class StatusFile:
         """A round was given up; the run may go on."""
         self._note(state=State.BETWEEN, last_error=reason, deadline="")
 
-    def finished(self, version: str) -> None:
-        """The run made a version."""
-        self._note(state=State.FINISHED, version=version, deadline="")
+    def finished(self, version: str, taken: Sequence[str], not_taken: Sequence[str]) -> None:
+        """The run made a version, and some nodes have it."""
+        self._note(
+            state=State.FINISHED, version=version, taken=tuple(taken), not_taken=tuple(not_taken), deadline=""
+        )
 
     def failed(self, reason: str) -> None:
         """The run ended without a version."""

@@ -35,6 +35,7 @@ WORDS: dict[str, Any] = {
     "ledger-keys": "",
     "registry": "/x/registry",
     "signing-key": "",
+    "offer-version": False,
     "checkpoints": "/x/rounds",
     "participants": "shoppers",
     "trust": "central",
