@@ -224,6 +224,8 @@ def test_the_search_for_package_indexes_finds_one(host: str) -> None:
         ["simulate"],
         ["serve"],
         ["rank"],
+        ["provision"],
+        ["merchant", "invite"],
         ["bench"],
         ["data", "check"],
         ["privacy", "budget"],

@@ -44,7 +44,7 @@ def rendered(template: str, words: dict[str, Any]) -> str:
 
 
 def problems(manifest: dict[str, Any]) -> list[str]:
-    """What a workload or a policy lacks: no root, read-only, no privileges, probes, limits, tags, secrets as files."""
+    """What a workload or a policy lacks: no root, read-only, privileges, probes, limits, tags, secrets as files."""
     kinds = {
         "Deployment": _workload,
         "NetworkPolicy": _policy,
