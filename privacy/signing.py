@@ -58,7 +58,7 @@ class Signature:
         """Read a record; `SignatureError` where it is none."""
         try:
             words = json.loads(record) if len(record) <= MAX_BYTES else None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise _no_signature() from error
         names = set(cls.__dataclass_fields__)
         if not isinstance(words, dict) or set(words) != names:

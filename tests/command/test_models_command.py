@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from evaluation.releasing import signing_registry
 from fedrank.exits import DATA, USAGE
 from model.content import CONTENT_FEATURES
 from model.schema import Schema
@@ -45,7 +46,8 @@ def run(tmp_path: Path) -> Path:
             "schema": {"items": ITEMS, "dim": 8},
             "privacy": {"epsilon": epsilon, "delta": 1e-6, "unit": "shopper"},
         }
-        Registry(tmp_path / "registry").add(weights, card)
+        registry, signer = signing_registry(tmp_path, "toy")
+        registry.add(weights, card, signer)
     return tmp_path
 
 
@@ -56,9 +58,9 @@ def test_versions_are_listed_and_promoted_and_the_endpoint_takes_what_is(fedrank
     listed = json.loads(fedrank("models", "list", "--run", str(run), "--json").stdout)
     assert listed["promoted"] is None
     assert {one["version"]: one["privacy"]["epsilon"] for one in listed["versions"]}.keys() == {first, second}
-    assert "fedrank models promote" in fedrank("models", "list", "--run", str(run)).stderr
-    for version, before in ((second, None), (first, second)):
-        done = fedrank("models", "promote", "--run", str(run), version, "--json")
+    assert "`fedrank promote " in fedrank("models", "list", "--run", str(run)).stderr
+    for words, version, before in ((("models", "promote"), second, None), (("promote",), first, second)):
+        done = fedrank(*words, "--run", str(run), version, "--json")
         assert json.loads(done.stdout) == {"promoted": version, "before": before}
         assert registry.promoted() == version
     table = fedrank("models", "list", "--run", str(run)).stdout
@@ -118,4 +120,42 @@ def test_serving_without_a_promoted_version_names_the_command(fedrank: Command, 
     """The message can be followed as it stands."""
     done = fedrank("index", "build", "--run", str(run))
     assert done.returncode == DATA
-    assert f"fedrank models promote --run {run} VERSION" in done.stderr
+    assert f"fedrank promote --run {run} VERSION" in done.stderr
+
+
+def test_an_unsigned_version_is_refused_by_every_command_that_would_use_it(
+    fedrank: Command, run: Path
+) -> None:
+    """As one of an older run folder is; the error names what to do, and --unsigned does it and says so."""
+    version = Registry(run / "registry").versions()[0]
+    (run / "registry" / "versions" / version / "signature.json").unlink()
+    listed = fedrank("models", "list", "--run", str(run)).stdout.splitlines()
+    assert [line.split()[0] for line in listed if "not signed" in line] == [version]
+    for words in (("promote",), ("models", "promote"), ("models", "show")):
+        done = fedrank(*words, "--run", str(run), version)
+        assert (done.returncode, done.stdout) == (DATA, "")
+        assert "is not signed" in done.stderr
+        assert "fedrank simulate" in done.stderr and "--unsigned" in done.stderr
+    assert Registry(run / "registry").promoted() is None
+    done = fedrank("promote", "--run", str(run), version, "--unsigned")
+    assert done.stdout == f"promoted {version}, where none was (unsigned versions are taken)\n"
+    for words in (("index", "build"), ("serve", "--port", "0"), ("rollback",)):
+        assert fedrank(*words, "--run", str(run)).returncode == DATA
+    assert fedrank("index", "build", "--run", str(run), "--unsigned").returncode == 0
+
+
+def test_a_rollback_serves_what_was_served_before_and_not_what_was_rolled_back(
+    fedrank: Command, run: Path
+) -> None:
+    """Back along the promotions, and no further than the first."""
+    first, second = Registry(run / "registry").versions()
+    nothing = fedrank("rollback", "--run", str(run))
+    assert nothing.returncode == DATA and "has promoted nothing yet" in nothing.stderr
+    for version in (first, second):
+        fedrank("promote", "--run", str(run), version)
+    done = fedrank("rollback", "--run", str(run), "--json")
+    assert json.loads(done.stdout) == {"promoted": first, "before": second}
+    done = fedrank("rollback", "--run", str(run))
+    assert (done.returncode, done.stdout) == (DATA, "")
+    assert "fedrank promote VERSION" in done.stderr
+    assert Registry(run / "registry").promoted() == first

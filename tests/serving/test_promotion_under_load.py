@@ -18,6 +18,7 @@ from endpoint_process import children, eventually, serving
 from client.ranking import RankingClient, RankingError, Retries
 from client.ranking_words import HistoryEvent, Question, Surface
 from model.schema import Weights
+from privacy.signing import ReleaseSigner
 from server.registry import Registry
 from server.serving.engine import Engine
 from server.serving.wire import read_query
@@ -75,10 +76,11 @@ def callers(address: str, retries: Retries) -> Iterator[Heard]:
 
 
 @pytest.fixture
-def versions(registry: Registry, weights: Weights) -> list[str]:
+def versions(registry: Registry, weights: Weights, signer: ReleaseSigner) -> list[str]:
     """Three versions that list items in very different orders; the first is promoted."""
     drawn = (np.random.default_rng(seed).permutation(weights["item_id"]) for seed in (1, 2))
-    others = [registry.add({**weights, "item_id": items}, {"clock": "seconds"}).version for items in drawn]
+    card = {"clock": "seconds"}
+    others = [registry.add({**weights, "item_id": items}, card, signer).version for items in drawn]
     first = registry.promoted()
     assert first is not None
     return [first, *others]
