@@ -16,6 +16,7 @@ from fedrank.commands import (
     coordinator,
     data,
     db,
+    federation,
     index,
     keys,
     merchant,
@@ -53,6 +54,7 @@ app.add_typer(models.app, name="models")
 app.add_typer(coordinator.app, name="coordinator")
 merchant_membership.add_to(merchant.app)
 app.add_typer(merchant.app, name="merchant")
+app.add_typer(federation.app, name="federation")
 app.command()(simulate)
 app.command()(provision)
 app.command()(models.promote)
