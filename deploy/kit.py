@@ -17,6 +17,7 @@ from typing import Any, Final
 from deploy.errors import KitError
 from deploy.federation_model import Address
 from deploy.kit_files import write_public
+from privacy.canonical import Scalar
 from privacy.errors import PrivacyError
 from privacy.federation_manifest import FederationManifest, verify_manifest
 
@@ -31,6 +32,8 @@ TLS, TLS_KEY, CALLERS, CALLERS_REVOKED, POLICY = (
     "policy.toml",
 )
 MEMBERS: Final = "members"
+DECLARED: Final = "shoppers/"
+"""Prefix of the settings of a manifest that say how many shoppers one merchant has."""
 SIGNERS: Final = "registry/signers.pem"
 """In the data folder: certificates whose signatures on model versions count."""
 DATA_VARIABLE: Final = "FEDRANK_DATA"
@@ -61,6 +64,19 @@ class Kit:
     manifest_signature: Path
     coordinator_certificate: Path
     data: Path
+
+    @property
+    def settings(self) -> dict[str, Scalar]:
+        """Words of a run that all agreed to."""
+        return {
+            word: value for word, value in self.federation.settings.items() if not word.startswith(DECLARED)
+        }
+
+    @property
+    def declared_shoppers(self) -> dict[str, int]:
+        """Public number of shoppers of each merchant; it bounds what that merchant may add to a sum."""
+        named = self.federation.settings.items()
+        return {word.removeprefix(DECLARED): int(value) for word, value in named if word.startswith(DECLARED)}
 
     def lay_out_data(self) -> None:
         """Make the data folder, and let its items and its list of signers be those of the kit; keep all else."""

@@ -7,7 +7,7 @@ import io
 
 from deploy.catalogue import join_items, read_items
 from deploy.federation_model import Federation
-from deploy.kit import AUTHORITY, CATALOGUE, COORDINATOR, MANIFEST, MANIFEST_SIGNATURE, REVOKED
+from deploy.kit import AUTHORITY, CATALOGUE, COORDINATOR, DECLARED, MANIFEST, MANIFEST_SIGNATURE, REVOKED
 from deploy.kit_files import Kits, write_public
 from deploy.kit_texts import write_texts
 from deploy.rendering import render
@@ -45,6 +45,7 @@ def write_shared(kits: Kits, federation: Federation, authority: CertificateAutho
 
 def manifest_of(federation: Federation, catalogue_hash: str) -> FederationManifest:
     """The terms that the authority signs."""
+    declared = {f"{DECLARED}{merchant.id}": merchant.shoppers for merchant in federation.merchants}
     return FederationManifest(
         federation=federation.name,
         domain=federation.domain,
@@ -57,7 +58,7 @@ def manifest_of(federation: Federation, catalogue_hash: str) -> FederationManife
         shoppers=federation.shoppers,
         merchants=len(federation.merchants),
         rounds=federation.rounds,
-        settings=federation.settings,
+        settings={**federation.settings, **declared},
     )
 
 
