@@ -102,7 +102,7 @@ class Experiment:
             split=cut,
             population=population,
             catalogue=read_public_items(population.folder / "catalogue.parquet"),
-            federation=federation_of(settings, dataset, cut),
+            federation=federation_of(settings, dataset, cut, population.participants),
         )
 
     @cached_property
@@ -197,7 +197,7 @@ class Experiment:
             if any(math.isclose(epsilon, other, rel_tol=1e-6) for other in points):
                 continue
             words = f"simulating epsilon {epsilon:g} for the chart"
-            version = self._aside(replace(self.federation, epsilon=epsilon), words)
+            version = self._aside(replace(self.federation.in_the_open(), epsilon=epsilon), words)
             points[epsilon] = evaluate("curve", self.scorer(version), self.split, ks=(10,)).mean(CURVE_METRIC)
         return [{"epsilon": e, "metric": CURVE_METRIC, "value": points[e]} for e in sorted(points)]
 

@@ -21,8 +21,13 @@ from simulation.federated import FederationSettings, plan_before, run_config_of
 from simulation.population import Population, build_population
 
 
-def federation_of(settings: ExperimentSettings, dataset: Dataset, cut: Split) -> FederationSettings:
-    """Return the federation that an experiment trains; delta is 1 / N^1.1 unless the settings give one."""
+def federation_of(
+    settings: ExperimentSettings, dataset: Dataset, cut: Split, participants: int
+) -> FederationSettings:
+    """Return the federation that an experiment trains with so many participants.
+
+    Delta is 1 / N^1.1 unless the settings give one.
+    """
     return FederationSettings(
         participants=settings.participants,
         trust=settings.trust,
@@ -32,8 +37,9 @@ def federation_of(settings: ExperimentSettings, dataset: Dataset, cut: Split) ->
         clock=str(dataset.clock),
         seed=settings.seed,
         noise_seed=settings.noise_seed,
-        minimum_cohort=settings.minimum_cohort,
+        minimum_cohort=settings.cohort_of(participants),
         devices_per_message=settings.devices_per_message,
+        secure_aggregation=settings.secure_aggregation,
         dim=settings.dim,
         loss=settings.loss,
         user_tower=settings.user_tower,
@@ -65,10 +71,10 @@ def planned(settings: ExperimentSettings, watch: Watch) -> dict[str, Any]:
     dataset = load(settings.data, mapping=settings.mapping)
     cut = split(dataset, settings.split or choose(dataset), seed=settings.seed)
     watch.begin("planning", 1)
-    federation = federation_of(settings, dataset, cut)
     with tempfile.TemporaryDirectory() as folder:
         place = place_of_plan(settings, Path(folder))
         population = _who_takes_part(Path(folder), dataset, cut, settings.participants)
+        federation = federation_of(settings, dataset, cut, population.participants)
         with ledger_of_plan(place) as ledger:
             run_config = run_config_of(population, federation, place, population.spent_mu2(ledger))
             plan = plan_before(run_config, population.participants)
@@ -81,6 +87,7 @@ def planned(settings: ExperimentSettings, watch: Watch) -> dict[str, Any]:
         "data": dataset.name,
         "participants": str(settings.participants),
         "taking_part": population.participants,
+        "minimum_cohort": federation.minimum_cohort,
         "shoppers": shoppers,
         "items": len(catalogue),
         **_budget(plan),

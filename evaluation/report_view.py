@@ -21,6 +21,7 @@ from evaluation.report_words import (
     number,
     ordered,
     promise,
+    silent_words,
     size,
     title_of,
     words,
@@ -28,7 +29,7 @@ from evaluation.report_words import (
 from privacy.anonymity import K
 
 Table = dict[str, Any]
-_SHOWN_APART = {"name", "label", "epsilon", "delta", "unit", "trust", "mechanism", "rounds"}
+_SHOWN_APART = {"name", "label", "epsilon", "delta", "unit", "trust", "mechanism", "rounds", "if_silent"}
 
 
 def view_of(report: Report) -> dict[str, Any]:
@@ -69,6 +70,8 @@ def _privacy_facts(privacy: Report) -> list[tuple[str, str]]:
         ("Mechanism", privacy["mechanism"]),
         ("Rounds", number(privacy["rounds"])),
     ]
+    if privacy.get("if_silent"):
+        facts.append(("If participants lie and add no noise", silent_words(privacy)))
     return facts + _facts(privacy)
 
 

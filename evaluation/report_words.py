@@ -25,8 +25,8 @@ TRUST: Mapping[str, str] = {
     "central": "Participants send bounded sums; the coordinator adds the noise before anything is released. "
     "The coordinator is trusted with the sums of a round, and with nothing else.",
     "local": "Every participant adds the noise itself, before anything leaves it. Nobody else need be trusted.",
-    "distributed": "Every participant adds a share of the noise and masks its sum; the coordinator sees only the "
-    "sum over all participants of a round.",
+    "distributed": "Every participant adds a share of the noise; the sum over a cohort has enough of it. Under "
+    "secure aggregation the coordinator sees that sum and nothing else, and need not be trusted.",
     "none": "Nobody adds noise. Whoever sees an update can learn about single shoppers from it.",
 }
 
@@ -107,8 +107,27 @@ def promise(report: Report) -> str:
     return (
         f"Every {privacy['unit']} is protected by differential privacy with epsilon = "
         f"{number(privacy['epsilon'])} and delta = {privacy['delta']:.2g} over all of the run's "
-        f"{number(privacy['rounds'])} rounds together, by the {privacy['trust']} trust model."
+        f"{number(privacy['rounds'])} rounds together, by the {privacy['trust']} trust model.{_if_silent(privacy)}"
     )
+
+
+def silent_words(privacy: Mapping[str, Any]) -> str:
+    """What holds if some participants lie and add no noise; the more lie, the less is left in the smallest cohort."""
+    stated = "; ".join(
+        f"{number(row['participants'])} of {number(privacy['most_participants'])}: epsilon "
+        f"{'without bound' if row['epsilon'] is None else number(row['epsilon'])}"
+        for row in privacy["if_silent"]
+    )
+    return f"{stated} (noise is calibrated for {number(privacy['minimum_cohort'])})"
+
+
+def _if_silent(privacy: Mapping[str, Any]) -> str:
+    """The worst stated case as a sentence, where noise comes in shares."""
+    if not privacy.get("if_silent"):
+        return ""
+    worst = privacy["if_silent"][-1]
+    epsilon = "nothing is promised" if worst["epsilon"] is None else f"it is {number(worst['epsilon'])}"
+    return f" If {number(worst['participants'])} participants lie and add no noise, {epsilon}."
 
 
 def main_metrics(report: Report) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -22,6 +23,7 @@ from privacy.accountant import BudgetError, mu_of
 from privacy.plan import Trust
 from server.coordination.config import Participants
 from simulation.data import Mapping
+from simulation.federated import SecureAggregation
 
 MOST_ROUNDS = 10_000
 LOWEST = {
@@ -35,6 +37,10 @@ LOWEST = {
     "seed": 0,
     "noise_seed": 0,
 }
+SMALLEST_COHORT = 5
+"""Minimum cohort where none is given and nothing else depends on it."""
+COHORT_PART = 0.8
+"""Minimum cohort of trust `distributed` where none is given, of those who take part."""
 ANY_DELTA = 1e-5
 """Stands in for a delta that is not known before the data are read; only epsilon is checked with it."""
 
@@ -57,6 +63,7 @@ class ExperimentSettings:
         ledger: SQLite path or database URL; None for `ledger.db` in the run folder.
         delta: None for 1 / N^1.1.
         noise_seed: repeatable noise; None takes the operating system's entropy.
+        minimum_cohort: None for a part of those who take part under trust `distributed` (`cohort_of`), else for 5.
         curve: further values of epsilon to simulate for the chart of utility against epsilon.
         devices_per_message: how many devices one Flower message serves.
     """
@@ -74,7 +81,7 @@ class ExperimentSettings:
     noise_seed: int | None
     split: SplitKind | None
     protocol: Protocol
-    minimum_cohort: int
+    minimum_cohort: int | None
     curve: tuple[float, ...]
     devices_per_message: int
     dim: int
@@ -86,6 +93,7 @@ class ExperimentSettings:
     prior: float = Start.prior
     damping: float = Start.damping
     surfaces: Surfaces = Surfaces.BASKETS
+    secure_aggregation: SecureAggregation = SecureAggregation.IDEAL
 
     def __post_init__(self) -> None:
         """Refuse an impossible budget or size before any data are read.
@@ -110,6 +118,16 @@ class ExperimentSettings:
         """Where the shoppers' accounts are."""
         return self.ledger or str(self.out / "ledger.db")
 
+    def cohort_of(self, participants: int) -> int:
+        """Return the minimum cohort where so many take part.
+
+        Under trust `distributed` the noise is calibrated for it: each participant more makes the sum noisier, and
+        each that may drop out needs the others' shares to be larger.
+        """
+        if self.minimum_cohort is not None:
+            return self.minimum_cohort
+        return math.ceil(COHORT_PART * participants) if self.trust is Trust.DISTRIBUTED else SMALLEST_COHORT
+
     def described(self) -> dict[str, Any]:
         """Return the settings that shape the result, as plain words for the report; no paths."""
         return {
@@ -120,7 +138,6 @@ class ExperimentSettings:
             "seed": self.seed,
             "noise_seed": self.noise_seed,
             "protocol": str(self.protocol),
-            "minimum_cohort": self.minimum_cohort,
             "dim": self.dim,
             "loss": str(self.loss),
             "user_tower": str(self.user_tower),
@@ -130,6 +147,7 @@ class ExperimentSettings:
             "prior": self.prior,
             "damping": self.damping,
             "surfaces": str(self.surfaces),
+            "secure_aggregation": str(self.secure_aggregation),
         }
 
 

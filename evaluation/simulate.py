@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from client.consent import Purpose
 from client.shoppers import EVENT_LIMIT
@@ -17,12 +17,13 @@ from evaluation.per_merchant import merchant_rows
 from evaluation.protocol import Protocol, Result, Scorer, paired_difference
 from evaluation.report import write
 from evaluation.report_contract import UNPROTECTED
-from evaluation.settings import ExperimentSettings, Watch, config_hash
+from evaluation.settings import COHORT_PART, ExperimentSettings, Watch, config_hash
 from evaluation.split import Split
 from privacy.anonymity import K, at_least
 from privacy.plan import Stage, Trust
 from server.coordination.config import Participants
 from server.registry import Registry
+from simulation.federated import SecureAggregation
 from simulation.population import CONSENT_ORIGIN
 from simulation.staging import drop_stage
 
@@ -58,6 +59,7 @@ def simulate(settings: ExperimentSettings, watch: Watch) -> dict[str, Any]:
         **settings.described(),
         "data": experiment.dataset.name,
         "split": str(experiment.split.kind),
+        "minimum_cohort": experiment.federation.minimum_cohort,
     }
     report["config_hash"] = config_hash(report["config"])
     report["warnings"] = _warnings(experiment)
@@ -144,8 +146,31 @@ def _privacy(experiment: Experiment, released: Released) -> dict[str, Any]:
     keys = ("epsilon", "delta", "unit", "trust", "mechanism", "rounds", "participants", "noise")
     return {
         **{key: card[key] for key in keys},
+        **_shares(experiment, card),
         "unit_detail": _unit(experiment),
+        "sums": SUMS[experiment.settings.secure_aggregation],
         **_at_merchants(experiment, released),
+    }
+
+
+SUMS: Final[Mapping[SecureAggregation, str]] = {
+    SecureAggregation.IDEAL: "ideal: the simulation adds contributions up in the open, which gives the same sums; "
+    "--secure-aggregation full masks them",
+    SecureAggregation.FULL: "full: contributions left under the masks of secure aggregation, one party per node",
+}
+
+
+def _shares(experiment: Experiment, card: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the statement says of noise in shares, and where the minimum cohort comes from."""
+    if card["trust"] != Trust.DISTRIBUTED:
+        return {}
+    given = experiment.settings.minimum_cohort is not None
+    part = f"{COHORT_PART:.0%} of the {experiment.population.participants:,} participants, as none was given"
+    return {
+        "minimum_cohort": card["minimum_cohort"],
+        "minimum_cohort_is": "as given" if given else part,
+        "most_participants": card["most_participants"],
+        "if_silent": card["if_silent"],
     }
 
 

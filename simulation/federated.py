@@ -98,8 +98,12 @@ class FederationSettings:
         return self.statistics_rounds + self.rounds + int(self.fusion)
 
     def without_privacy(self) -> FederationSettings:
-        """Return the same federation without noise: a yardstick that no real data should ever leave by."""
-        return replace(self, trust=Trust.NONE)
+        """Return the same federation without noise and masks: a yardstick that no real data should ever leave by."""
+        return replace(self.in_the_open(), trust=Trust.NONE)
+
+    def in_the_open(self) -> FederationSettings:
+        """Return the same federation with ideal sums, which are the same sums without the work of masking."""
+        return replace(self, secure_aggregation=SecureAggregation.IDEAL, buckets=1, combine=Combine.SUM)
 
 
 @dataclass(frozen=True, kw_only=True)

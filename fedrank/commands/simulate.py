@@ -26,9 +26,17 @@ class Participants(StrEnum):
 class Trust(StrEnum):
     """Who adds the noise."""
 
+    DISTRIBUTED = "distributed"
     CENTRAL = "central"
     LOCAL = "local"
     NONE = "none"
+
+
+class SumsName(StrEnum):
+    """How sums are made."""
+
+    FULL = "full"
+    IDEAL = "ideal"
 
 
 class LossName(StrEnum):
@@ -97,7 +105,11 @@ LedgerPlace = Annotated[
 ]
 ParticipantsOption = Annotated[Participants, typer.Option(help="Who takes part.")]
 TrustOption = Annotated[
-    Trust, typer.Option(help="Who adds the noise; `none` protects nobody and says so everywhere.")
+    Trust,
+    typer.Option(
+        help="Who adds the noise: every participant a share, the coordinator, or every participant enough for "
+        "itself; `none` protects nobody and says so everywhere."
+    ),
 ]
 Epsilon = Annotated[float, typer.Option(help="A shopper's total budget on this ledger.")]
 Delta = Annotated[float | None, typer.Option(help="Default: 1 / shoppers^1.1.")]
@@ -109,7 +121,16 @@ ProtocolOption = Annotated[ProtocolName, typer.Option(help="`sampled` judges aga
 Curve = Annotated[
     str, typer.Option(help="Further epsilons to simulate for the chart, separated by commas; '' for none.")
 ]
-MinimumCohort = Annotated[int, typer.Option(help="Fewest participants whose sum is released.")]
+MinimumCohort = Annotated[
+    int | None,
+    typer.Option(
+        help="Fewest participants whose sum is released; default: 80 % of them under trust `distributed`, else 5."
+    ),
+]
+SumsOption = Annotated[
+    SumsName,
+    typer.Option(help="`full` runs secure aggregation between simulated nodes; `ideal` adds up in the open."),
+]
 CohortSize = Annotated[int, typer.Option(help="Devices that one message serves.")]
 Dim = Annotated[int, typer.Option(help="Length of item and user embeddings.")]
 LossOption = Annotated[LossName, typer.Option(help="What the gradient rounds minimise.")]
@@ -148,15 +169,16 @@ def simulate(
     out: Out = Path("runs/latest"),
     ledger: LedgerPlace = None,
     participants: ParticipantsOption = Participants.SHOPPERS,
-    trust: TrustOption = Trust.CENTRAL,
+    trust: TrustOption = Trust.DISTRIBUTED,
     epsilon: Epsilon = 8.0,
     delta: Delta = None,
     rounds: Rounds = 12,
     split: SplitOption = None,
     protocol: ProtocolOption = ProtocolName.FULL,
     curve: Curve = "1,3",
-    minimum_cohort: MinimumCohort = 5,
+    minimum_cohort: MinimumCohort = None,
     cohort_size: CohortSize = 512,
+    secure_aggregation: SumsOption = SumsName.IDEAL,
     dim: Dim = 128,
     loss: LossOption = LossName.SAMPLED_SOFTMAX,
     user_tower: UserTowerOption = TowerName.POOLING,
@@ -216,6 +238,7 @@ def _settings(
     from model.schema import UserTower
     from privacy.plan import Trust as TrustModel
     from server.coordination.config import Participants as Kind
+    from simulation.federated import SecureAggregation
 
     words["loss"] = Loss(words["loss"])
     words["user_tower"] = UserTower(words["user_tower"])
@@ -224,6 +247,7 @@ def _settings(
     words["surfaces"] = Surfaces(words["surfaces"])
     words["participants"] = Kind(words["participants"])
     words["trust"] = TrustModel(words["trust"])
+    words["secure_aggregation"] = SecureAggregation(words["secure_aggregation"])
     words["protocol"] = Protocol(words["protocol"])
     words["split"] = None if words["split"] is None else SplitKind(words["split"])
     return ExperimentSettings(

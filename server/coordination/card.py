@@ -11,6 +11,9 @@ from privacy.plan import Plan, Trust
 from server.coordination.config import FederationConfig
 from server.coordination.learner import Learner
 
+SILENT_PARTS = (10, 3)
+"""Parts of all participants, one in so many, for which the card says what holds if they add no noise."""
+
 
 def model_card(
     config: FederationConfig, plan: Plan, learner: Learner, catalogue: PublicItems
@@ -43,7 +46,7 @@ def privacy_statement(config: FederationConfig, plan: Plan) -> dict[str, Any]:
         "unit": "shopper",
         "trust": str(plan.trust),
         "participants": str(config.participants),
-        "mechanism": "none" if math.isinf(epsilon) else "gaussian",
+        "mechanism": "none" if math.isinf(epsilon) else _mechanism(plan),
         "rounds": config.all_rounds,
         "spent_before_mu2": plan.spent_mu2,
         "noise": _noise_words(config),
@@ -56,6 +59,30 @@ def privacy_statement(config: FederationConfig, plan: Plan) -> dict[str, Any]:
                 "mu2": None if math.isinf(release.mu2) else release.mu2,
             }
             for release in plan.releases
+        ],
+        **(_shares(config, plan) if plan.trust is Trust.DISTRIBUTED else {}),
+    }
+
+
+def _mechanism(plan: Plan) -> str:
+    return "discrete gaussian, in shares" if plan.trust is Trust.DISTRIBUTED else "gaussian"
+
+
+def _shares(config: FederationConfig, plan: Plan) -> dict[str, Any]:
+    """Return for how many participants the noise is calibrated, and what is left of it if some add none.
+
+    A participant that lies cannot be told from one that adds its share: the statement is for f that do not, of the
+    smallest cohort that is released.
+    """
+    most = config.most_participants
+    silent = sorted({0, 1, *(math.ceil(most / part) for part in SILENT_PARTS)})
+    stated = {lying: plan.epsilon_if_silent(lying, config.minimum_cohort) for lying in silent}
+    return {
+        "minimum_cohort": config.minimum_cohort,
+        "most_participants": most,
+        "if_silent": [
+            {"participants": lying, "epsilon": None if math.isinf(epsilon) else epsilon}
+            for lying, epsilon in stated.items()
         ],
     }
 

@@ -6,6 +6,7 @@ import json
 import math
 import tomllib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from privacy.accountant import BudgetError, epsilon_of, mu_of
+from privacy.distributed_noise import DELTA_SLACK
 from privacy.errors import BudgetExceeded
 from privacy.ledger_place import ledger_at
 from privacy.ledger_records import Charge
-from privacy.plan import CLIPPING_NORMS, SHARES, SMALLEST_MU2, Plan, Stage, Trust, make_plan, statistics_of
+from privacy.plan import (
+    CLIPPING_NORMS,
+    SHARES,
+    SMALLEST_MU2,
+    Plan,
+    Stage,
+    Trust,
+    gaussian_delta,
+    make_plan,
+    statistics_of,
+)
 from server.coordination.card import privacy_statement
 from server.coordination.config import FederationConfig
 
@@ -49,14 +61,14 @@ def plan_of(
     return make_plan(trust=trust, epsilon=epsilon, delta=DELTA, counts=counts, spent_mu2=spent)
 
 
-@given(budgets, stage_counts, st.sampled_from([Trust.CENTRAL, Trust.LOCAL]))
+@given(budgets, stage_counts, st.sampled_from([Trust.DISTRIBUTED, Trust.CENTRAL, Trust.LOCAL]))
 def test_the_releases_together_cost_exactly_the_cap(
     epsilon: float, counts: dict[Stage, int], trust: Trust
 ) -> None:
     """Whichever stages take part and however often, nothing is left over and nothing is overspent."""
     plan = plan_of(epsilon, trust=trust, counts=counts)
     assert plan.mu2 == pytest.approx(plan.cap_mu2, rel=1e-12)
-    assert plan.cap_mu2 == mu_of(epsilon, DELTA) ** 2
+    assert plan.cap_mu2 == mu_of(epsilon, gaussian_delta(trust, DELTA)) ** 2
     assert plan.total_epsilon() == pytest.approx(epsilon, rel=1e-8)
     assert plan.total_epsilon() <= epsilon
 
@@ -190,6 +202,18 @@ def test_the_statement_of_a_protected_plan_names_its_epsilon() -> None:
     assert sum(release["mu2"] for release in statement["releases"]) == pytest.approx(plan.cap_mu2)
 
 
+def test_the_statement_of_noise_in_shares_says_what_holds_if_some_add_none() -> None:
+    """None, one, a tenth and a third of a hundred devices, for a smallest cohort of 20; a third is all of it."""
+    plan = plan_of(3.0, trust=Trust.DISTRIBUTED)
+    config = replace(config_of(Trust.DISTRIBUTED), minimum_cohort=20)
+    statement = json.loads(json.dumps(privacy_statement(config, plan), allow_nan=False))
+    assert (statement["minimum_cohort"], statement["most_participants"]) == (20, 100)
+    stated = {row["participants"]: row["epsilon"] for row in statement["if_silent"]}
+    expected = {0: 3.0, 1: plan.epsilon_if_silent(1, 20), 10: plan.epsilon_if_silent(10, 20), 34: None}
+    assert stated == {lying: pytest.approx(epsilon) for lying, epsilon in expected.items()}
+    assert "if_silent" not in privacy_statement(config_of(Trust.CENTRAL), plan_of(3.0))
+
+
 def config_of(trust: Trust) -> FederationConfig:
     """The declared run configuration with this trust model."""
     project = tomllib.loads((Path(__file__).resolve().parents[2] / "pyproject.toml").read_text())
@@ -213,7 +237,7 @@ def test_a_person_at_several_merchants_pays_between_once_and_group_privacy(
 
 
 @pytest.mark.parametrize("shared", [True, False])
-@pytest.mark.parametrize(("trust", "factor"), [(Trust.CENTRAL, 9), (Trust.LOCAL, 3)])
+@pytest.mark.parametrize(("trust", "factor"), [(Trust.DISTRIBUTED, 9), (Trust.CENTRAL, 9), (Trust.LOCAL, 3)])
 def test_releases_of_one_person_add_up_only_where_one_noise_covers_them(
     trust: Trust, factor: int, shared: bool
 ) -> None:
@@ -227,7 +251,7 @@ def test_releases_of_one_person_add_up_only_where_one_noise_covers_them(
     inside = (factor if shared else 3) * price[Stage.SUBSPACE]
     common = price[Stage.GRADIENT] + price[Stage.BASKETS] + price[Stage.FUSION]
     total = price[Stage.LINKAGE] + 3 * apart + inside + factor * common
-    expected = epsilon_of(math.sqrt(total), DELTA)
+    expected = epsilon_of(math.sqrt(total), gaussian_delta(trust, DELTA))
     assert plan.epsilon_at_merchants(3, subspace_shared=shared) == pytest.approx(expected, rel=1e-9)
 
 
@@ -239,6 +263,40 @@ def test_a_subspace_of_its_own_per_merchant_is_never_the_dearer(epsilon: float, 
     assert own < central.epsilon_at_merchants(merchants)
     for plan, number in ((local, merchants), (central, 1)):
         assert plan.epsilon_at_merchants(number, subspace_shared=False) == plan.epsilon_at_merchants(number)
+
+
+def test_noise_in_shares_takes_its_slack_off_delta_first() -> None:
+    """A plan of trust `distributed` is that of `central` at a delta smaller by the slack; no delta, no plan."""
+    assert gaussian_delta(Trust.DISTRIBUTED, DELTA) == DELTA - DELTA_SLACK
+    assert gaussian_delta(Trust.CENTRAL, DELTA) == DELTA
+    near = 2 * DELTA_SLACK
+    distributed, central = (
+        make_plan(trust=trust, epsilon=3.0, delta=near, counts=ALL)
+        for trust in (Trust.DISTRIBUTED, Trust.CENTRAL)
+    )
+    assert distributed.mu2 == pytest.approx(mu_of(3.0, near - DELTA_SLACK) ** 2)
+    assert distributed.mu2 < central.mu2
+    with pytest.raises(BudgetError, match="state a larger delta"):
+        make_plan(trust=Trust.DISTRIBUTED, epsilon=3.0, delta=DELTA_SLACK, counts=ALL)
+
+
+@given(budgets_to_share, st.integers(2, 1000), st.floats(0.0, 0.5))
+def test_whoever_adds_no_noise_makes_epsilon_larger(epsilon: float, cohort: int, part: float) -> None:
+    """None silent: the plan's epsilon; each one more raises it; where all of a cohort are, nothing holds."""
+    spent = part * mu_of(epsilon, DELTA) ** 2
+    plan = plan_of(epsilon, trust=Trust.DISTRIBUTED, spent=spent)
+    assert plan.epsilon_if_silent(0, cohort) == pytest.approx(plan.total_epsilon(), rel=1e-9)
+    found = [plan.epsilon_if_silent(silent, cohort) for silent in range(0, cohort, max(1, cohort // 7))]
+    assert found == sorted(set(found))
+    assert plan.epsilon_if_silent(cohort, cohort) == plan.epsilon_if_silent(cohort + 3, cohort) == math.inf
+
+
+def test_half_of_the_shares_cost_twice_the_price() -> None:
+    """By hand: two of four silent double every mu^2 of the run but the linkage's; what was spent before stays."""
+    plan = plan_of(3.0, trust=Trust.DISTRIBUTED, spent=0.1)
+    linkage = plan.of(Stage.LINKAGE).mu2
+    expected = epsilon_of(math.sqrt(0.1 + linkage + 2 * (plan.mu2 - linkage)), DELTA - DELTA_SLACK)
+    assert plan.epsilon_if_silent(2, 4) == pytest.approx(expected, rel=1e-9)
 
 
 def test_what_only_single_surfaces_need_gives_its_share_back_where_it_is_left_out() -> None:
@@ -265,7 +323,7 @@ def test_baskets_are_a_statistic_where_there_are_some() -> None:
 def test_without_noise_one_gram_says_it_all() -> None:
     """Two rounds of statistics under trust `none`, three under the others."""
     assert sum(statistics_of(Trust.NONE).values()) == 2
-    for trust in (Trust.CENTRAL, Trust.LOCAL):
+    for trust in (Trust.DISTRIBUTED, Trust.CENTRAL, Trust.LOCAL):
         assert [stage for stage, count in statistics_of(trust).items() if count == 1] == [
             Stage.COUNTS,
             Stage.GRAM,
