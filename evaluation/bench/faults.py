@@ -1,4 +1,4 @@
-"""`fedrank bench faults`: damaged ciphertext, kills at every failpoint, a full disk, a storm of charges.
+"""`fedrank bench faults`: damaged ciphertext, kills at every failpoint, a full disk, a storm of charges, lies.
 
 Each row counts what must not happen; what it counts, and that it would be seen, tests/evaluation/test_bench_faults.py
 shows on planted faults.
@@ -21,6 +21,7 @@ from evaluation.bench.faults_kills import SCENARIOS, Kills, kill_everywhere, poi
 from evaluation.bench.faults_scenarios import Damage
 from evaluation.bench.faults_vault import Vault, Verdict
 from evaluation.bench.rows import Row
+from evaluation.bench.secure_aggregation_faults import fault_rows
 from evaluation.bench.storage import SQLITE, databases, stage_words
 from evaluation.bench.storage_bulk import NewDatabase, new_sqlite
 from evaluation.bench.storage_world import silence
@@ -65,7 +66,7 @@ def run(*, quick: bool, watch: Watch) -> list[Row]:
     watch.begin("a full disk", 1)
     rows += damage_rows("SQLite on a full disk", disk_full(), "events", ("lost", "doubled", "unresumed"))
     watch.step()
-    return rows
+    return [*rows, *fault_rows(quick=quick, watch=watch)]
 
 
 def _damage_rows(sizes: Sizes, watch: Watch) -> list[Row]:

@@ -48,7 +48,11 @@ BENCHES: dict[str, Bench] = {
     ),
     "faults": Bench(
         module="evaluation.bench.faults",
-        words="flipped and swapped ciphertext, kill -9 at every failpoint, a full disk, a storm of charges",
+        words="damaged ciphertext, kill -9 at every failpoint, a full disk, a storm of charges, a lying coordinator",
+    ),
+    "federation": Bench(
+        module="evaluation.bench.federation",
+        words="secure aggregation: processor time and traffic of a participant, the sum under drop-outs",
     ),
     "ranking": Bench(
         module="evaluation.bench.ranking",

@@ -1,0 +1,12 @@
+"""`fedrank bench federation`: what a real federation costs beyond training."""
+
+from __future__ import annotations
+
+from evaluation.bench.rows import Row
+from evaluation.bench.secure_aggregation import secure_rows
+from evaluation.settings import Watch
+
+
+def run(*, quick: bool, watch: Watch) -> list[Row]:
+    """Measure secure aggregation; `quick` takes a smaller round."""
+    return secure_rows(quick=quick, watch=watch)
