@@ -247,7 +247,7 @@ def _check(kit: Kit, *, keyed: bool) -> None:
 
 _NEXT: Final = {
     NODE_KEY: "make one with `fedrank merchant request KIT`",
-    NODE: "send node.csr to the operator, and put what comes back in place with `fedrank merchant install KIT FILE`",
+    NODE: "send node.csr to the operator, and put in place what comes back with `fedrank merchant install KIT FILE`",
     TLS: "make a pair with `fedrank certificates make`, and copy server.pem to tls.pem and server.key to tls.key",
     CALLERS: "copy ca.pem of the callers' authority to callers.pem",
     CALLERS_REVOKED: "copy revoked.pem of the callers' authority to callers-revoked.pem",

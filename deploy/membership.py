@@ -15,7 +15,7 @@ from deploy.catalogue import join_items, read_items
 from deploy.errors import KitError, MembershipError
 from deploy.federation_file import read_federation
 from deploy.federation_model import Federation, KeysMadeBy, Merchant
-from deploy.kit import COORDINATOR, MEMBERS, NODE, REVOKED
+from deploy.kit import COORDINATOR, MEMBERS, REVOKED
 from deploy.kit_files import Kits
 from deploy.provisioning import add_merchant, renew_coordinator, renew_node, wanted_node, write_member
 from deploy.shared_files import CATALOGUES, MODEL, write_revoked, write_shared
@@ -62,7 +62,7 @@ class Operator:
         return self.kits.all()
 
     def approve(self, name: str, request: bytes, now: datetime) -> list[Path]:
-        """Sign a merchant's request; a certificate that it had before is revoked.
+        """Sign a merchant's request; a certificate that it had before is revoked. Its kit is left as it is.
 
         Raises `CertificateError` where the request names somebody else or is not signed by its own key.
         """
@@ -70,7 +70,7 @@ class Operator:
         certificate = self.authority.approve(request, wanted_node(self.federation, merchant), now)
         self._retire(name, now)
         write_member(self.kits, merchant, certificate)
-        return [self.kits.merchant(name) / NODE, *self._for_coordinator()]
+        return [self.kits.authority / MEMBERS / f"{name}.pem", *self._for_coordinator()]
 
     def revoke(self, name: str, now: datetime) -> list[Path]:
         """Revoke a merchant's certificate, or the coordinator's, which gets a new one at once.

@@ -114,14 +114,14 @@ def renew_node(
     """Write a new key and certificate of a merchant's node into its kit, and make it a member."""
     certificate, key = authority.pair(wanted_node(federation, merchant), now)
     write_private(kits.merchant(merchant.id) / NODE_KEY, key)
+    write_public(kits.merchant(merchant.id) / NODE, certificate)
     write_member(kits, merchant, certificate)
 
 
 def write_member(kits: Kits, merchant: Merchant, certificate: bytes) -> None:
-    """Write a node's certificate to the authority, the coordinator and the merchant's kit."""
+    """Write a node's certificate to where the authority and the coordinator look up members."""
     for folder in (kits.authority, kits.coordinator):
         write_public(folder / MEMBERS / f"{merchant.id}.pem", certificate)
-    write_public(kits.merchant(merchant.id) / NODE, certificate)
 
 
 def wanted_node(federation: Federation, merchant: Merchant) -> Wanted:

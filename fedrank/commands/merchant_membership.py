@@ -80,7 +80,7 @@ def approve(
     with csr.open("rb") as file:
         content = file.read(LARGEST_REQUEST + 1)
     _print(_operator(kits).approve(name, content, _now()))
-    typer.echo("send node.pem to the merchant; copy the others to the coordinator's kit", err=True)
+    typer.echo("send the certificate to the merchant; copy the others to the coordinator's kit", err=True)
 
 
 def revoke(name: NameOrCoordinator, kits: KitsOption) -> None:
