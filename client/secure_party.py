@@ -67,6 +67,7 @@ class Party:
             )
         if task.trust != agreed.trust:
             raise ManifestError(f"the task has trust {task.trust}, the federation agreed to {agreed.trust}")
+        agreed.check_entropy(task.noise_seed)
         if task.minimum_cohort < agreed.minimum_cohort:
             raise ManifestError(
                 f"the task's minimum cohort is {task.minimum_cohort}, the federation agreed to at least "

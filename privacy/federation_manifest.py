@@ -79,6 +79,19 @@ class FederationManifest:
         """Read canonical JSON of at most 64 KiB; raises `ManifestError`."""
         return from_canonical(cls, content, LARGEST_BYTES)
 
+    def check_entropy(self, noise_seed: int) -> None:
+        """Raise `ManifestError` for a task whose noise the coordinator could foresee without everybody's consent.
+
+        Args:
+            noise_seed: of the task; negative: the participant's own entropy. A rehearsal fixes one as the setting
+                `noise-seed`.
+        """
+        if noise_seed >= 0 and self.settings.get("noise-seed") != noise_seed:
+            raise ManifestError(
+                "the task names a seed for the participant's noise, so whoever wrote it could take the noise away; "
+                "the federation agreed to no such seed"
+            )
+
     def digest(self) -> str:
         """Return the SHA-256 of the canonical JSON, in hexadecimal: the manifest's name in rounds and statuses."""
         return hashlib.sha256(self.to_bytes()).hexdigest()

@@ -69,4 +69,5 @@ def _agreed(config: FederationConfig) -> FederationManifest:
         shoppers=config.shoppers,
         merchants=config.merchants,
         rounds=config.rounds,
+        settings={"noise-seed": config.noise_seed},
     )

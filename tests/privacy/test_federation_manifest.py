@@ -79,6 +79,19 @@ def test_a_manifest_of_another_authority_or_of_other_terms_is_not(
             verify_manifest(content, signature, pem_of(authority))
 
 
+def test_noise_is_drawn_from_a_seed_only_where_everybody_agreed_to_that_seed() -> None:
+    """Whoever knows the seed can take the noise away, so the coordinator alone may not name one."""
+    TERMS.check_entropy(-1)
+    replace(TERMS, settings={"noise-seed": 5}).check_entropy(5)
+    for terms in (
+        TERMS,
+        replace(TERMS, settings={"noise-seed": 4}),
+        replace(TERMS, settings={"noise-seed": -1}),
+    ):
+        with pytest.raises(ManifestError, match="take the noise away"):
+            terms.check_entropy(5)
+
+
 @pytest.mark.parametrize(
     "change",
     [
