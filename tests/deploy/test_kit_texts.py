@@ -26,8 +26,6 @@ GOLDEN = HERE / "golden"
 """Texts as they were read and found good. After a change that is meant, write them anew and read the difference:
 python tests/deploy/write_golden.py"""
 KITS = ("coordinator", "merchants/north", "merchants/south", "serving/north")
-PAGE = 60
-"""Lines on one page."""
 
 
 @pytest.fixture(scope="module")
@@ -178,26 +176,6 @@ def test_a_unit_may_listen_below_1024_only_where_its_kit_says_so(tmp_path: Path)
     low = federation(tmp_path, TEXT.replace(":9092", ":443"))
     units = [part.texts()[f"systemd/fedrank-{part.name}.service"] for part in parts_of(low)]
     assert [("CAP_NET_BIND_SERVICE" in unit) for unit in units] == [True, False, False, False]
-
-
-@pytest.mark.parametrize("place", KITS)
-def test_a_readme_is_one_page_that_names_whom_to_tell(kits: Path, place: str) -> None:
-    """And no command of Python's."""
-    text = (kits / place / "README.md").read_text(encoding="utf-8")
-    assert len(text.splitlines()) <= PAGE
-    assert "the operator who sent you this folder" in text
-    assert not re.search(r"\b(pip|python|venv)\b", text)
-
-
-def test_a_merchants_readme_says_what_goes_out_and_what_never_does(tmp_path: Path) -> None:
-    """In words that follow the terms: noise only where there is some, masks only where there are."""
-    open_terms = TEXT.replace("rounds = 3", 'rounds = 3\ntrust = "none"\nsecure_aggregation = false')
-    for text, noise, masks in ((TEXT, "with noise", True), (open_terms, "**without noise**", False)):
-        part = parts_of(federation(tmp_path, text))[1]
-        readme = part.texts()["README.md"]
-        assert noise in readme
-        assert ("masked" in readme) is masks
-        assert "**What never goes out:**" in readme
 
 
 def test_the_words_that_serve_rankings_are_words_of_fedrank_serve(tmp_path: Path) -> None:
