@@ -69,7 +69,7 @@ def test_the_flower_app_declares_every_word_of_a_run() -> None:
     table = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["flwr"]["app"]
     wanted = {field.name.replace("_", "-") for field in fields(FederationConfig)} | {"population"}
     assert set(table["config"]) == wanted
-    assert table["config"]["trust"] == "central"
+    assert table["config"]["trust"] == "distributed"
     assert table["components"] == {
         "serverapp": "server.coordination.app:app",
         "clientapp": "client.app:app",
