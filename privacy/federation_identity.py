@@ -15,7 +15,7 @@ from privacy.certificates import read_certificate
 from privacy.errors import CertificateError, PrivacyError
 from privacy.federation_manifest import FederationManifest, verify_manifest
 from privacy.key_files import read_private
-from privacy.secagg.identity import Signer, Trusted, node_uri
+from privacy.secagg.identity import Signer, Trusted, check_name
 from privacy.signing import Signers
 
 AUTHORITY: Final = "ca.pem"
@@ -89,14 +89,12 @@ def _signer(folder: Path, name: str, certificate: bytes) -> Signer:
 def _named(certificate: bytes, domain: str) -> str:
     """Return whom a node's certificate names, within the domain of the federation."""
     uris = read_certificate(certificate).uris
-    name = (
-        uris[0].removeprefix(f"spiffe://{domain}/merchant/").removesuffix("/node") if len(uris) == 1 else ""
-    )
-    if not name or uris[0] != node_uri(domain, name):
+    before, after = f"spiffe://{domain}/merchant/", "/node"
+    if len(uris) != 1 or not (uris[0].startswith(before) and uris[0].endswith(after)):
         raise CertificateError(
             f"{NODE}.pem names no participant of the domain {domain}; ask the operator for another certificate"
         )
-    return name
+    return check_name(uris[0][len(before) : -len(after)])
 
 
 def _content(path: Path) -> bytes:

@@ -17,7 +17,8 @@ from privacy.ledger_records import Charge
 from privacy.mechanism import GaussianSum, Mechanism, NoiseSource, SeededNoise, SystemNoise, UnprotectedSum
 from privacy.plan import Plan, Stage, Trust, make_plan
 from proto.federation import Task
-from server.coordination.config import FederationConfig, Participants
+from server.coordination.buckets import MEDIAN_SPREAD
+from server.coordination.config import Combine, FederationConfig, Participants
 
 HOLDER = "federation"
 
@@ -105,7 +106,11 @@ class Releaser:
         )
 
     def noise_std(self, stage: Stage) -> float:
-        """Return the standard deviation in one entry of the released sum, noise of all participants together."""
+        """Return the standard deviation in one entry of what is released, noise of all participants together."""
+        of_sum = self._noise_std_of_sum(stage)
+        return of_sum * MEDIAN_SPREAD if self._config.combine is Combine.MEDIAN else of_sum
+
+    def _noise_std_of_sum(self, stage: Stage) -> float:
         std = self.mechanism(stage).noise_std
         if self._plan.trust is Trust.DISTRIBUTED:
             return std * float(np.sqrt(self._config.most_participants / self._config.minimum_cohort))

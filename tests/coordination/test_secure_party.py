@@ -1,0 +1,156 @@
+"""A participant holds every task against what was agreed, and is in one round at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from secure_world import SHAPES, World, contributions, world
+from test_secure_round import task
+
+from client.secure_party import Party, laid_out, party_at
+from privacy.errors import CertificateError, ManifestError, SecureAggregationError
+from privacy.federation_identity import IdentityError, coordinator_identity, node_identity
+from privacy.secagg.coordinator import Aggregation
+from privacy.secagg.manifest import RoundManifest
+from proto.federation import RELEASE_ID, Phase, Task
+from server.coordination.collecting import with_layout
+from server.coordination.config import Participants
+from server.coordination.influence import Influence
+from server.coordination.secure_manifest import round_manifest
+from simulation.grid import node_name
+from simulation.identities import coordinator_kit
+
+NAMES = tuple(node_name(node) for node in range(3))
+SECURE_TASK = with_layout(task(), SHAPES, secure=True)
+
+
+@pytest.fixture(scope="module")
+def parties(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """A federation of three merchants that agreed to masks and to a minimum cohort of 3."""
+    with world(tmp_path_factory.mktemp("federation"), contributions(3)) as made:
+        yield made
+
+
+def manifest(parties: World, asked: Task = SECURE_TASK) -> RoundManifest:
+    """What the coordinator signs for a task."""
+    terms = coordinator_identity(coordinator_kit(parties.folder)).federation
+    influence = Influence(kind=Participants.MERCHANTS, shoppers=5, merchants=3)
+    return round_manifest(asked, NAMES, 3, terms, influence)
+
+
+def invitation(parties: World, asked: Task = SECURE_TASK) -> dict[str, Any]:
+    """The first question of a round, as a record."""
+    identity = coordinator_identity(coordinator_kit(parties.folder))
+    round_ = Aggregation(manifest=manifest(parties, asked), signer=identity.signer, trusted=identity.trusted)
+    return {**round_.begin()[NAMES[0]].to_record(), RELEASE_ID: asked.release_id}
+
+
+def party(parties: World) -> Party:
+    """The first merchant, in no round yet."""
+    return Party(parties.folder / NAMES[0])
+
+
+def test_a_contribution_in_the_open_is_refused_where_masks_were_agreed(parties: World) -> None:
+    """Whatever the coordinator asks: nothing is computed, nothing is charged."""
+    with pytest.raises(ManifestError, match="in the open; the federation agreed to masks"):
+        party(parties).check(replace(SECURE_TASK, secure=False), None, 1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"trust": "central"}, "has trust central, the federation agreed to none"),
+        ({"minimum_cohort": 2}, "minimum cohort is 2, the federation agreed to at least 3"),
+    ],
+)
+def test_a_task_that_protects_less_than_was_agreed_is_refused(
+    parties: World, changes: dict[str, Any], reason: str
+) -> None:
+    """Less noise than agreed, or a smaller cohort."""
+    with pytest.raises(ManifestError, match=reason):
+        party(parties).check(replace(SECURE_TASK, **changes), None, 1)
+
+
+def test_shares_of_noise_must_fit_the_cohort_that_is_promised(parties: World) -> None:
+    """Noise calibrated for more participants than a sum may have is too little; the price would be a lie."""
+    asked = party(parties)
+    asked.answer(Phase.ADVERTISE, invitation(parties))
+    with pytest.raises(ManifestError, match="calibrated for 4 participants, and a sum of 3 may be released"):
+        asked.check(replace(SECURE_TASK, minimum_cohort=4), None, 1)
+    with pytest.raises(
+        SecureAggregationError
+    ):  # four fit where two answer under one name; only shares are missing
+        asked.check(replace(SECURE_TASK, minimum_cohort=4), None, 2)
+
+
+@pytest.mark.parametrize("phase", [Phase.SHARE, Phase.CONFIRM, Phase.UNMASK])
+def test_a_question_of_no_round_or_of_another_is_refused(parties: World, phase: Phase) -> None:
+    """A restarted node is in no round; a late question does not touch the round that is on."""
+    asked = party(parties)
+    with pytest.raises(SecureAggregationError, match="in no round of that release"):
+        asked.answer(phase, {RELEASE_ID: SECURE_TASK.release_id})
+    asked.answer(Phase.ADVERTISE, invitation(parties))
+    with pytest.raises(SecureAggregationError, match="in no round of that release"):
+        asked.answer(phase, {RELEASE_ID: "toy/x/0-counts"})
+    with pytest.raises(SecureAggregationError, match="in no round of that release"):
+        asked.masked(replace(SECURE_TASK, release_id="toy/x/0-counts"), {})
+    assert asked._current(SECURE_TASK.release_id).turn == "share"
+
+
+def test_garbage_as_an_invitation_leaves_the_round_that_is_on(parties: World) -> None:
+    """Nobody but the coordinator ends a round."""
+    asked = party(parties)
+    asked.answer(Phase.ADVERTISE, invitation(parties))
+    for forged in ({}, {**invitation(parties), "signature": b"x" * 70}):
+        with pytest.raises(SecureAggregationError):
+            asked.answer(Phase.ADVERTISE, forged)
+    assert asked._current(SECURE_TASK.release_id).turn == "share"
+
+
+@pytest.mark.parametrize(("name", "value"), [("clipping_norm", 9.0), ("model_hash", "abd"), ("round", 2)])
+def test_a_task_that_differs_from_the_signed_manifest_is_refused(
+    parties: World, name: str, value: object
+) -> None:
+    """What is signed is what is computed."""
+    asked = party(parties)
+    asked.answer(Phase.ADVERTISE, invitation(parties))
+    with pytest.raises(ManifestError, match=f"the task's {name} is"):
+        asked.check(replace(SECURE_TASK, **{name: value}), {}, 1)  # type: ignore[arg-type]
+
+
+def test_parts_take_their_places_and_nothing_else() -> None:
+    """A part that is missing is zeros; one of another size, or without a place, is refused."""
+    layout = (("a", 2), ("b", 4))
+    np.testing.assert_array_equal(laid_out({"b": np.ones((2, 2))}, layout), [0, 0, 1, 1, 1, 1])
+    with pytest.raises(SecureAggregationError, match="has 2 places for part 'a', which takes 3"):
+        laid_out({"a": np.ones(3)}, layout)
+    with pytest.raises(SecureAggregationError, match="has 0 places for part 'c'"):
+        laid_out({"c": np.ones(1)}, layout)
+
+
+def test_one_process_has_one_party_for_each_folder(parties: World) -> None:
+    """Messages of a round come one by one, and meet the same state."""
+    folder = str(parties.folder / NAMES[1])
+    assert party_at(folder) is party_at(folder)
+    assert party_at(folder) is not party_at(str(parties.folder / NAMES[2]))
+
+
+def test_an_identity_is_read_from_files_that_fit_together(parties: World, tmp_path: Path) -> None:
+    """Its name is that of the certificate; without its key, or with a coordinator's certificate, it is none."""
+    assert node_identity(parties.folder / NAMES[2]).name == NAMES[2]
+    own, other = parties.folder / NAMES[0], coordinator_kit(parties.folder)
+    for name in ("ca.pem", "revoked.pem", "federation.json", "federation.sig", "node.pem"):
+        (tmp_path / name).write_bytes((own / name).read_bytes())
+    with pytest.raises(IdentityError, match=r"node\.key is not there"):
+        node_identity(tmp_path)
+    (tmp_path / "node.pem").write_bytes((other / "coordinator.pem").read_bytes())
+    with pytest.raises(CertificateError, match="names no participant of the domain simulation"):
+        node_identity(tmp_path)
+    (tmp_path / "ca.pem").unlink()
+    with pytest.raises(IdentityError, match=r"ca\.pem cannot be read"):
+        node_identity(tmp_path)
