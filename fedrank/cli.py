@@ -26,6 +26,7 @@ from fedrank.commands import (
     subject,
 )
 from fedrank.commands.bench import HELP, bench
+from fedrank.commands.preflight import preflight
 from fedrank.commands.provision import provision
 from fedrank.commands.rank import rank
 from fedrank.commands.retention import retention
@@ -57,6 +58,7 @@ app.add_typer(merchant.app, name="merchant")
 app.add_typer(federation.app, name="federation")
 app.command()(simulate)
 app.command()(provision)
+app.command()(preflight)
 app.command()(models.promote)
 app.command()(models.rollback)
 app.command()(serve)

@@ -13,6 +13,9 @@ from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any, Self
 
+PROTOCOL = "1"
+"""Version of these words: nodes and coordinator of a federation must have the same."""
+
 TASK = "task"
 PUBLIC = "public"
 CONTRIBUTION = "contribution"

@@ -16,6 +16,7 @@ import httpx
 import uvicorn
 
 from privacy.certificate_authority import AUTHORITY
+from proto.federation import PROTOCOL
 from server.coordination.executor import READY
 from server.coordination.fleet_proxy import ANSWER_SECONDS, FleetProxy
 from server.coordination.members import LOOK_SECONDS, MemberFiles, Members
@@ -65,6 +66,7 @@ async def _serve(told: argparse.Namespace) -> None:
             timeout_keep_alive=IDLE_SECONDS,
             timeout_graceful_shutdown=2,
             server_header=False,
+            headers=[("fedrank-protocol", PROTOCOL)],
         )
         config.load()
         assert config.ssl is not None

@@ -12,6 +12,7 @@ The arrays are written first; the entry beside them is what makes a round releas
 from __future__ import annotations
 
 import hashlib
+import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -174,6 +175,8 @@ def opened(
             raise JournalInUse(
                 f"another coordinator is writing the journal {folder}; wait until its run is done, or stop it"
             )
+        if _idle(folder / CURRENT, identity):
+            shutil.rmtree(folder / CURRENT)
         if not (folder / CURRENT).exists():
             _begin(folder, identity, spent_mu2())
         yield Journal(folder / CURRENT, _checked(folder / CURRENT, identity))
@@ -227,6 +230,13 @@ def _begin(folder: Path, identity: Mapping[str, str], spent_mu2: float) -> None:
     flush_folder(beside)
     beside.rename(folder / CURRENT)
     flush_folder(folder)
+
+
+def _idle(folder: Path, identity: Mapping[str, str]) -> bool:
+    """Return whether a run over something else was begun here that never came to a round."""
+    if not folder.exists() or list(folder.glob("[0-9]*.json")):
+        return False
+    return bool(read_opening(folder)[0]["identity"] != dict(identity))
 
 
 def _checked(folder: Path, identity: Mapping[str, str]) -> dict[str, Any]:

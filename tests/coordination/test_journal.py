@@ -117,6 +117,13 @@ def test_a_journal_of_something_else_is_refused_and_what_is_different_is_named(f
             pass
 
 
+def test_a_run_that_never_came_to_a_round_stands_in_nobodys_way(folder: Path) -> None:
+    """It was refused before anything was asked, for want of budget: the next one may be over something else."""
+    for name in ("one", "another"):
+        with opened(folder, {**IDENTITY, "configuration": name}, spent_mu2=lambda: 0.0) as kept:
+            assert kept.entries == ()
+
+
 Damage = Callable[[Path], object]
 
 
