@@ -25,7 +25,7 @@ DOORS = {
     "opacus": ("privacy/*", "client/training.py", "evaluation/bench/peers/*"),
     "flwr": (
         "client/app.py",
-        "client/node_*.py",
+        "client/node*.py",
         "server/coordination/*",
         "simulation/*",
         "evaluation/bench/peers/*",

@@ -35,13 +35,13 @@ def start(
     installed app.
     """
     from deploy.kit import CoordinatorKit
-    from fedrank.federation.coordinator import CoordinatorPlan, listening_address
+    from fedrank.federation.coordinator import CoordinatorServices, listening_address
     from fedrank.federation.supervisor import Supervisor
 
     opened = of_kind(kit, CoordinatorKit, "coordinator")
     opened.lay_out_data()
     address = listening_address(opened, listen)
     verbose = logging_children()
-    plan = CoordinatorPlan(opened, address, verbose=verbose)
+    services = CoordinatorServices(opened, address, verbose=verbose).all()
     facts = {"federation": opened.federation.federation, "address": f"{address}:{opened.address.port}"}
-    Supervisor(plan, announcing("coordinator", facts, as_json=as_json)).run()
+    Supervisor(services, announcing("coordinator", facts, as_json=as_json)).run()

@@ -28,12 +28,12 @@ MerchantKitArgument = Annotated[
 def start(kit: MerchantKitArgument, as_json: JsonOption = False) -> None:
     """Take part in the federation's rounds until SIGTERM or Ctrl-C.
 
-    Prints `ready merchant ID` when the coordinator has let the node in. Connections go out alone: nothing listens but
-    one port of this machine's loopback address.
+    Prints `ready merchant COORDINATOR` when the coordinator has let the node in. Connections go out alone; nothing
+    listens.
     """
     from deploy.kit import MerchantKit
     from fedrank.federation.loading import prepare_store
-    from fedrank.federation.merchant import MerchantPlan
+    from fedrank.federation.merchant import merchant_services
     from fedrank.federation.supervisor import Supervisor
 
     opened = of_kind(kit, MerchantKit, "merchant")
@@ -41,7 +41,8 @@ def start(kit: MerchantKitArgument, as_json: JsonOption = False) -> None:
     prepare_store(opened)
     verbose = logging_children()
     facts = {"merchant": opened.merchant, "coordinator": str(opened.address)}
-    Supervisor(MerchantPlan(opened, verbose=verbose), announcing("merchant", facts, as_json=as_json)).run()
+    services = merchant_services(opened, verbose=verbose)
+    Supervisor(services, announcing("merchant", facts, as_json=as_json)).run()
 
 
 @app.command()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import json
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,16 +16,16 @@ from server.coordination.superlink_files import SuperLinkFiles
 _PAIR = "superlink"
 
 
-class CoordinatorPlan:
-    """The services of one coordinator."""
+class CoordinatorServices:
+    """The services of one coordinator's kit."""
 
     def __init__(self, kit: CoordinatorKit, listen: str, *, verbose: bool) -> None:
-        """Plan for a kit; merchants are served at the address `listen` and the port of the kit."""
+        """Serve merchants at the address `listen` and the port of the kit."""
         self._kit, self._listen = kit, listen
         self._files = SuperLinkFiles.make(kit.data)
         self._settings = environment(self._files.folder, verbose=verbose)
 
-    def __call__(self) -> Sequence[Service]:
+    def all(self) -> list[Service]:
         """Choose the SuperLink's port, certify its loopback address, and name the services in order of start."""
         port = free_port()
         certificate, key = _loopback_pair(self._files.authority)

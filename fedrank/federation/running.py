@@ -130,10 +130,10 @@ class Runner:
         seen = None
         log.info("run %d is submitted", run)
         while True:
+            state = self._patiently(lambda link: link.state(run), PATIENCE)
             if (status := RunStatus.read(self.folder)) is not None and status != seen:
                 seen = status
                 self.watch(status)
-            state = self._patiently(lambda link: link.state(run), PATIENCE)
             if state.finished:
                 return state
             self.clock.sleep(LOOK)

@@ -1,7 +1,7 @@
 """Keeps the child processes of one kit alive: starts them, starts them anew when they end, and ends them all.
 
-A child that ends is started again after a pause that doubles with every failure in a row. Some children share what
-lies in one's memory: when one of those ends, all are started anew. SIGTERM and SIGINT end everything, the last first.
+A child that ends is started again after a pause that doubles with every failure in a row. SIGTERM and SIGINT end
+everything, the last first.
 """
 
 from __future__ import annotations
@@ -34,7 +34,6 @@ class Service:
     Attributes:
         target: what it runs, MODULE:FUNCTION.
         ready: whether it does its work; asked until it says yes.
-        shared: whether its end ends the others too.
         environment: what is added to the supervisor's own.
     """
 
@@ -42,7 +41,6 @@ class Service:
     target: str
     arguments: tuple[str, ...] = ()
     ready: Callable[[], bool]
-    shared: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -59,25 +57,18 @@ class _Child:
 
 
 class Supervisor:
-    """Runs the services of a plan until it is told to stop."""
+    """Runs services until it is told to stop."""
 
-    def __init__(self, plan: Callable[[], Sequence[Service]], on_ready: Callable[[], None]) -> None:
-        """Prepare; nothing runs yet.
-
-        Args:
-            plan: says what to run; asked anew whenever all are started anew, so that ports can be chosen afresh.
-            on_ready: called once, when all services are ready for the first time.
-        """
-        self._plan, self._on_ready = plan, on_ready
-        self._children: list[_Child] = []
+    def __init__(self, services: Sequence[Service], on_ready: Callable[[], None]) -> None:
+        """Prepare; nothing runs yet. `on_ready` is called once, when all services are ready for the first time."""
+        self._children = [_Child(service=service) for service in services]
+        self._on_ready = on_ready
         self._stopping = self._announced = False
-        self._restarts = 0
 
     def run(self) -> None:
         """Start the services and look after them; returns after SIGTERM or SIGINT, when all have ended."""
         previous = {sign: signal.signal(sign, self._stop) for sign in (signal.SIGTERM, signal.SIGINT)}
         try:
-            self._children = [_Child(service=service) for service in self._plan()]
             while not self._stopping:
                 self._look()
                 time.sleep(LOOK_SECONDS)
@@ -91,13 +82,12 @@ class Supervisor:
 
     def _look(self) -> None:
         now = time.monotonic()
-        for child in list(self._children):
+        for child in self._children:
             if child.process is None:
                 if now >= child.next_start:
                     _start(child, now)
             elif (status := child.process.poll()) is not None:
-                self._ended(child, status, now)
-                return
+                _ended(child, status, now)
             elif not child.ready and child.service.ready():
                 child.ready = True
                 log.info("%s is ready", child.service.name)
@@ -105,26 +95,9 @@ class Supervisor:
             self._announced = True
             self._on_ready()
 
-    def _ended(self, child: _Child, status: int, now: float) -> None:
-        failures = 0 if now - child.started > STEADY_SECONDS else child.failures
-        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**failures)
-        what = f"signal {-status}" if status < 0 else f"status {status}"
-        log.warning("%s ended with %s; it starts again in %.1f seconds", child.service.name, what, pause)
-        if child.service.shared:
-            self._end_all()
-            self._children = [_Child(service=service) for service in self._plan()]
-            for fresh in self._children:
-                fresh.failures, fresh.next_start = failures + 1, now + pause
-        else:
-            child.process, child.ready = None, False
-            child.failures, child.next_start = failures + 1, now + pause
-
     def _end_all(self) -> None:
-        running = [child for child in reversed(self._children) if child.process is not None]
-        for child in running:
+        for child in reversed(self._children):
             _end(child)
-        for child in running:
-            child.process, child.ready = None, False
 
 
 def _start(child: _Child, now: float) -> None:
@@ -138,6 +111,16 @@ def _start(child: _Child, now: float) -> None:
         start_new_session=True,  # Ctrl-C reaches the supervisor alone, which ends the children in order
     )
     child.started = now
+
+
+def _ended(child: _Child, status: int, now: float) -> None:
+    """Note that a child has ended, and when it starts again."""
+    failures = 0 if now - child.started > STEADY_SECONDS else child.failures
+    pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**failures)
+    what = f"signal {-status}" if status < 0 else f"status {status}"
+    log.warning("%s ended with %s; it starts again in %.1f seconds", child.service.name, what, pause)
+    child.process, child.ready = None, False
+    child.failures, child.next_start = failures + 1, now + pause
 
 
 def _end(child: _Child) -> None:

@@ -26,6 +26,7 @@ from flwr.proto.runtime_pb2 import AcquireTaskRequest, PullTaskInputRequest, Pus
 from flwr.serverapp import Grid
 from flwr.supercore.constant import TaskType
 from flwr.supercore.heartbeat import HeartbeatSender, make_task_heartbeat_fn_http
+from flwr.supercore.inflatable.inflatable_utils import pull_objects
 from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor, SuperExecAuthHttpInterceptor
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supercore.task_identity import TaskIdentity
@@ -40,6 +41,7 @@ from server.coordination.superlink_files import SuperLinkError, SuperLinkFiles
 log = logging.getLogger("fedrank.coordination.executor")
 
 POLL_SECONDS: Final = 0.5
+FIRST_WAIT, LONGEST_WAIT = 0.1, 1.0
 READY: Final = "FEDRANK_READY"
 """Environment variable with the file that a child makes when it does its work."""
 _ACQUIRE: Final = "/flwr.proto.Runtime/AcquireTask"
@@ -101,6 +103,7 @@ class Executor:
 
     def run(self) -> None:
         """Poll for runs for ever; leaves by `Stopped`."""
+        _hasten_pulls()
         self._stop_orphans()
         if ready := os.environ.get(READY):
             Path(ready).touch()
@@ -185,6 +188,11 @@ class Executor:
             )
         config: dict[str, Any] = json.loads(content)
         return config
+
+
+def _hasten_pulls() -> None:
+    """Ask again soon for a part of a message that is still on its way; Flower waits a second, then two."""
+    (pull_objects.__kwdefaults__ or {}).update(initial_backoff=FIRST_WAIT, backoff_cap=LONGEST_WAIT)
 
 
 def _push(grid: HttpGrid, outcome: str, details: str) -> None:

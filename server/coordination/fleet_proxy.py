@@ -44,6 +44,8 @@ BODY_SECONDS: Final = 60.0
 ANSWER_SECONDS: Final = 30.0
 CALLS_AT_ONCE: Final = 64
 """Calls of which bodies are held in memory at one time; others wait."""
+FORWARDED_AT_ONCE: Final = 4
+"""Calls that the SuperLink works on at one time: its database takes one writer, and more of them only wait."""
 _LONGEST_HEADER: Final = 4096
 _PASSED_ON: Final = ("content-type", "accept")
 _PREFIX: Final = "flwr-"
@@ -60,7 +62,9 @@ class FleetProxy:
         """Forward to the SuperLink that the client's base address names."""
         self._members, self._superlink = members, superlink
         self._places = asyncio.Semaphore(CALLS_AT_ONCE)
+        self._turns = asyncio.Semaphore(FORWARDED_AT_ONCE)
         self._turned_away: dict[str, str] = {}
+        self._away = False
 
     def app(self) -> Starlette:
         """The application to serve."""
@@ -95,10 +99,16 @@ class FleetProxy:
             if name in _PASSED_ON or name.startswith(_PREFIX)
         }
         try:
-            answer = await self._superlink.post(f"/v1/fleet/{call}", content=body, headers=headers)
+            async with self._turns:
+                answer = await self._superlink.post(f"/v1/fleet/{call}", content=body, headers=headers)
         except httpx.HTTPError as error:
-            log.warning("the SuperLink does not answer (%s)", type(error).__name__)
+            if not self._away:
+                log.warning(
+                    "the SuperLink does not answer (%s); nodes are told to try again", type(error).__name__
+                )
+            self._away = True
             return _refused(503, "the coordinator is starting; try again")
+        self._away = False
         return Response(answer.content, answer.status_code, media_type=answer.headers.get("content-type"))
 
     def _turn_away(self, refusal: NotAMember) -> Response:
