@@ -74,32 +74,15 @@ def load(
     Events at items that are not this merchant's in the federation's catalogue are left out. `--consent` counts for
     shoppers who have decided nothing yet; a withdrawal is never overridden.
     """
-    from client.consent import Purpose
     from deploy.kit import MerchantKit
     from fedrank.federation import loading
     from fedrank.progress import progress
     from simulation.data import find_mapping
 
     opened = of_kind(kit, MerchantKit, "merchant")
-    opened.lay_out_data()
-    loading.prepare_store(opened)
-    events, elsewhere, rejected = loading.events_of(
-        opened, data, find_mapping(data, file=mapping, columns=column or ())
-    )
-    shoppers = events["user_id"].unique().to_list()
+    found = find_mapping(data, file=mapping, columns=column or ())
     with progress() as watch:
-        watch.begin("storing events", loading.chunks_of(events))
-        stored = loading.store_events(opened, events, watch.step)
-    allowed = loading.record_consent(opened, shoppers, tuple(Purpose), consent) if consent else 0
-    done = loading.Loading(
-        merchant=opened.merchant,
-        shoppers=len(shoppers),
-        stored=stored,
-        known=events.height - stored,
-        elsewhere=elsewhere,
-        rejected=rejected,
-        consents=allowed,
-    )
+        done = loading.load_file(opened, data, found, consent, watch)
     typer.echo(json.dumps(asdict(done)) if as_json else _told(done, consent))
 
 

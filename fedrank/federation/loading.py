@@ -21,6 +21,7 @@ from privacy.keyring import Keyring
 
 if TYPE_CHECKING:
     from deploy.kit import MerchantKit
+    from evaluation.settings import Watch
     from simulation.data.mapping import Mapping
 
 CHUNK_EVENTS: Final = 20_000
@@ -51,6 +52,29 @@ class Loading:
     elsewhere: int
     rejected: int
     consents: int
+
+
+def load_file(kit: MerchantKit, data: Path, mapping: Mapping, consent: str | None, watch: Watch) -> Loading:
+    """Store what a file or folder of events holds, and record where its shoppers' consent comes from, if anywhere.
+
+    Raises:
+        DataError: the file cannot be read or mapped.
+    """
+    kit.lay_out_data()
+    prepare_store(kit)
+    events, elsewhere, rejected = events_of(kit, data, mapping)
+    shoppers = events["user_id"].unique().to_list()
+    watch.begin("storing events", chunks_of(events))
+    stored = store_events(kit, events, watch.step)
+    return Loading(
+        merchant=kit.merchant,
+        shoppers=len(shoppers),
+        stored=stored,
+        known=events.height - stored,
+        elsewhere=elsewhere,
+        rejected=rejected,
+        consents=record_consent(kit, shoppers, tuple(Purpose), consent) if consent else 0,
+    )
 
 
 def prepare_store(kit: MerchantKit) -> None:
