@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordD
 from flwr.clientapp import ClientApp
 from numpy.typing import NDArray
 
-from client import work
+from client import stages, work
 from client.charging import AlreadyAnswered, PriceRefused, reserve
 from client.cohort import Cohort, cohort_at, home_of
 from client.public import check_public
@@ -30,7 +29,6 @@ from privacy.federation_identity import IdentityError, node_identity, release_si
 from privacy.secagg.messages import Message as SecureMessage
 from proto.federation import (
     CONTRIBUTION,
-    EVERYONE,
     PUBLIC,
     REASON,
     RECEIPT,
@@ -44,9 +42,6 @@ from proto.federation import (
     layout_of,
 )
 from proto.versions import VERSION, WEIGHTS, VersionOffer
-
-Parts = dict[str, NDArray[np.float64]]
-Work = Callable[[Task, Cohort, Mapping[str, NDArray[np.generic]]], Parts]
 
 REGISTRY = "registry"
 """Folder of model versions in a node's data folder."""
@@ -71,41 +66,37 @@ app = ClientApp()
 @app.train("counts")
 def counts(message: Message, context: Context) -> Message:
     """Answer with the item counts of each unit."""
-    return _answer(message, context, lambda task, cohort, public: _each(work.counts, task, cohort, public))
+    return _answer(message, context, stages.counts)
 
 
 @app.train("gram")
 def gram(message: Message, context: Context) -> Message:
     """Answer with the Gram triangle of each unit."""
-    return _answer(message, context, lambda task, cohort, public: _each(work.gram, task, cohort, public))
+    return _answer(message, context, stages.gram)
 
 
 @app.train("subspace")
 def subspace(message: Message, context: Context) -> Message:
     """Answer with the Gram triangle of each unit inside the public basis."""
-    return _answer(message, context, lambda task, cohort, public: _each(work.subspace, task, cohort, public))
+    return _answer(message, context, stages.subspace)
 
 
 @app.train("baskets")
 def baskets(message: Message, context: Context) -> Message:
     """Answer with the moment of what is taken together, summed over all units."""
-    return _answer(
-        message, context, lambda task, cohort, public: _together(work.baskets, task, cohort, public)
-    )
+    return _answer(message, context, stages.baskets)
 
 
 @app.train("gradient")
 def gradient(message: Message, context: Context) -> Message:
     """Answer with the clipped gradient summed over all units."""
-    return _answer(message, context, _gradient_sum)
+    return _answer(message, context, stages.gradient)
 
 
 @app.train("fusion")
 def fusion(message: Message, context: Context) -> Message:
     """Answer with what histories teach the surfaces, summed over all units."""
-    return _answer(
-        message, context, lambda task, cohort, public: _together(work.fusion, task, cohort, public)
-    )
+    return _answer(message, context, stages.fusion)
 
 
 @app.query(Phase.ADVERTISE)
@@ -199,7 +190,7 @@ def _record(message: SecureMessage) -> ConfigRecord:
     return ConfigRecord({**message.to_record()})
 
 
-def _answer(message: Message, context: Context, compute: Work) -> Message:
+def _answer(message: Message, context: Context, compute: stages.Work) -> Message:
     """Check the question, charge the shoppers, then compute; a refusal is an answer with the reason.
 
     What is refused depends on the question and on accounts, never on what a shopper did.
@@ -218,8 +209,7 @@ def _answer(message: Message, context: Context, compute: Work) -> Message:
         passed("answer: after charge")
     except REFUSALS as refusal:
         return _reply(message, task, cohort, RecordDict(), str(refusal))
-    parts = whole(task, cohort, public, compute(task, cohort, public)) if cohort.units else {}
-    content = _leaving(task, party, parts)
+    content = _leaving(task, party, _parts(task, cohort, public, compute, party))
     passed("answer: computed")
     for charge in charges:
         cohort.ledger.commit(charge.release_id, charge.holder)
@@ -227,7 +217,17 @@ def _answer(message: Message, context: Context, compute: Work) -> Message:
     return _reply(message, task, cohort, content)
 
 
-def _leaving(task: Task, party: Party | None, parts: Parts) -> RecordDict:
+def _parts(
+    task: Task, cohort: Cohort, public: stages.Public, compute: stages.Work, party: Party | None
+) -> stages.Parts:
+    """Return what leaves of a cohort: no more than it declared, with its noise."""
+    if not cohort.units:
+        return {}
+    parts = compute(task, cohort, public)
+    return whole(task, cohort, public, parts if party is None else party.within_declared(task, parts))
+
+
+def _leaving(task: Task, party: Party | None, parts: stages.Parts) -> RecordDict:
     """Return a contribution as it leaves: under masks, or in the open."""
     if not parts:
         return RecordDict()
@@ -239,35 +239,6 @@ def _leaving(task: Task, party: Party | None, parts: Parts) -> RecordDict:
 def _public(message: Message) -> dict[str, NDArray[np.generic]]:
     records = message.content.array_records
     return {name: array.numpy() for name, array in records[PUBLIC].items()} if PUBLIC in records else {}
-
-
-def _each(
-    compute: Callable[..., NDArray[np.float64]],
-    task: Task,
-    cohort: Cohort,
-    public: Mapping[str, NDArray[np.generic]],
-) -> Parts:
-    size = len(cohort.catalogue)
-    return {unit.part: compute(task, unit, public, size) for unit in cohort.units}
-
-
-def _together(
-    compute: Callable[..., NDArray[np.float64]],
-    task: Task,
-    cohort: Cohort,
-    public: Mapping[str, NDArray[np.generic]],
-) -> Parts:
-    parts = _each(compute, task, cohort, public)
-    return {EVERYONE: np.sum(list(parts.values()), axis=0)} if parts else {}
-
-
-def _gradient_sum(task: Task, cohort: Cohort, public: Mapping[str, NDArray[np.generic]]) -> Parts:
-    size = len(cohort.catalogue)
-    totals: dict[str, NDArray[np.float64]] = {}
-    for unit in cohort.units:
-        for name, value in work.gradient(task, unit, public, size).items():
-            totals[name] = totals.get(name, 0.0) + value.astype(np.float64)
-    return {f"{EVERYONE}/{name}": total for name, total in totals.items()}
 
 
 def _reply(message: Message, task: Task, cohort: Cohort, content: RecordDict, refused: str = "") -> Message:

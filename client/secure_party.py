@@ -13,8 +13,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from client.stages import shortened
 from privacy.errors import ManifestError, SecureAggregationError
 from privacy.federation_identity import Identity, node_identity
+from privacy.plan import Trust
 from privacy.secagg.encoding import encode
 from privacy.secagg.messages import Confirmations, Delivery, Invitation, Masked, Message, Roster, Survivors
 from privacy.secagg.participant import Limits, Participant
@@ -80,6 +82,19 @@ class Party:
         current.manifest.check_same(task.to_record())
         _check_cohort(task.minimum_cohort, current.manifest.minimum_cohort * participants)
         current.receive(Delivery.from_record(record or {}))
+
+    def within_declared(
+        self, task: Task, parts: dict[str, NDArray[np.float64]]
+    ) -> dict[str, NDArray[np.float64]]:
+        """Return bounded sums no longer than the declared number of shoppers may add, before noise.
+
+        Noise of trust `local` is in them already, and the coordinator's bound makes room for it.
+        """
+        identity = self.identity()
+        declared = identity.federation.declared_shoppers.get(identity.name)
+        if declared is None or task.trust == Trust.LOCAL:
+            return parts
+        return shortened(parts, task.clipping_norm * declared)
 
     def masked(self, task: Task, parts: Mapping[str, NDArray[np.float64]]) -> Masked:
         """Return a contribution under all its masks; raises `SecureAggregationError` where it does not fit."""

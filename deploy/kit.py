@@ -19,7 +19,7 @@ from deploy.federation_model import Address
 from deploy.kit_files import write_public
 from privacy.canonical import Scalar
 from privacy.errors import PrivacyError
-from privacy.federation_manifest import FederationManifest, verify_manifest
+from privacy.federation_manifest import DECLARED, FederationManifest, verify_manifest
 
 KIT, AUTHORITY, REVOKED, CATALOGUE = "kit.toml", "ca.pem", "revoked.pem", "catalogue.parquet"
 MANIFEST, MANIFEST_SIGNATURE = "federation.json", "federation.sig"
@@ -32,8 +32,6 @@ TLS, TLS_KEY, CALLERS, CALLERS_REVOKED, POLICY = (
     "policy.toml",
 )
 MEMBERS: Final = "members"
-DECLARED: Final = "shoppers/"
-"""Prefix of the settings of a manifest that say how many shoppers one merchant has."""
 SIGNERS: Final = "registry/signers.pem"
 """In the data folder: certificates whose signatures on model versions count."""
 DATA_VARIABLE: Final = "FEDRANK_DATA"
@@ -75,8 +73,7 @@ class Kit:
     @property
     def declared_shoppers(self) -> dict[str, int]:
         """Public number of shoppers of each merchant; it bounds what that merchant may add to a sum."""
-        named = self.federation.settings.items()
-        return {word.removeprefix(DECLARED): int(value) for word, value in named if word.startswith(DECLARED)}
+        return self.federation.declared_shoppers
 
     def lay_out_data(self) -> None:
         """Make the data folder, and let its items and its list of signers be those of the kit; keep all else."""

@@ -7,12 +7,12 @@ import io
 
 from deploy.catalogue import join_items, read_items
 from deploy.federation_model import Federation
-from deploy.kit import AUTHORITY, CATALOGUE, COORDINATOR, DECLARED, MANIFEST, MANIFEST_SIGNATURE, REVOKED
+from deploy.kit import AUTHORITY, CATALOGUE, COORDINATOR, MANIFEST, MANIFEST_SIGNATURE, REVOKED
 from deploy.kit_files import Kits, write_public
 from deploy.kit_texts import write_texts
 from deploy.rendering import render
 from privacy.certificate_authority import CertificateAuthority
-from privacy.federation_manifest import FederationManifest, sign_manifest
+from privacy.federation_manifest import DECLARED, FederationManifest, sign_manifest
 
 MODEL = "federation.toml"
 """In the authority's folder: the model that all kits are made from."""

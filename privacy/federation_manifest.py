@@ -21,6 +21,8 @@ from privacy.certificates import read_authorities
 from privacy.errors import ManifestError
 
 LARGEST_BYTES: Final = 64 * 1024
+DECLARED: Final = "shoppers/"
+"""Begins the words of the settings that say how many shoppers a participant has."""
 _CONTEXT: Final = b"fedrank/federation-manifest/v1\0"
 
 
@@ -38,7 +40,7 @@ class FederationManifest:
         catalogue_hash: of the public items, in hexadecimal.
         shoppers, merchants: public sizes that the learner divides by.
         rounds: of gradients in one run.
-        settings: the other words of a run's configuration.
+        settings: the other words of a run's configuration, and `shoppers/NAME` for what each participant declares.
     """
 
     federation: str
@@ -69,6 +71,12 @@ class FederationManifest:
         for name, bound in (("minimum_cohort", least), ("shoppers", 0), ("merchants", 0), ("rounds", 0)):
             if getattr(self, name) < bound:
                 raise ManifestError(f"{name} is {getattr(self, name)}; it must be at least {bound}")
+
+    @property
+    def declared_shoppers(self) -> dict[str, int]:
+        """Public number of shoppers of each participant that declares one; bounds what it may add to a sum."""
+        named = self.settings.items()
+        return {word.removeprefix(DECLARED): int(value) for word, value in named if word.startswith(DECLARED)}
 
     def to_bytes(self) -> bytes:
         """Return the canonical JSON that is signed."""

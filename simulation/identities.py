@@ -11,7 +11,7 @@ from pathlib import Path
 
 from privacy.certificate_authority import AUTHORITY, REVOKED, CertificateAuthority, Wanted
 from privacy.federation_identity import COORDINATOR, MANIFEST, MANIFEST_SIGNATURE, NODE
-from privacy.federation_manifest import FederationManifest, sign_manifest
+from privacy.federation_manifest import DECLARED, FederationManifest, sign_manifest
 from privacy.secagg.identity import coordinator_uri, node_uri
 from server.coordination.config import FederationConfig
 
@@ -69,5 +69,8 @@ def _agreed(config: FederationConfig) -> FederationManifest:
         shoppers=config.shoppers,
         merchants=config.merchants,
         rounds=config.rounds,
-        settings={"noise-seed": config.noise_seed},
+        settings={
+            "noise-seed": config.noise_seed,
+            **{f"{DECLARED}{name}": count for name, count in config.declared.items()},
+        },
     )

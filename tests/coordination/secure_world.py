@@ -130,7 +130,7 @@ def trained(message: Message, context: Context, values: Values) -> RecordDict:
     task = Task.from_record(message.content.config_records[TASK])
     party = party_at(str(context.node_config["identity"]))
     party.check(task, message.content.config_records.get(SECURE), participants=1)
-    masked = party.masked(task, values)
+    masked = party.masked(task, party.within_declared(task, values))
     receipt = Receipt(
         release_id=task.release_id,
         stage=task.stage,

@@ -9,10 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from secure_world import SHAPES, World, contributions, world
 from test_secure_round import task
 
 from client.secure_party import Party, laid_out, party_at
+from client.stages import shortened
 from privacy.errors import CertificateError, ManifestError, SecureAggregationError
 from privacy.federation_identity import IdentityError, coordinator_identity, node_identity
 from privacy.secagg.coordinator import Aggregation
@@ -131,6 +134,34 @@ def test_parts_take_their_places_and_nothing_else() -> None:
         laid_out({"a": np.ones(3)}, layout)
     with pytest.raises(SecureAggregationError, match="has 0 places for part 'c'"):
         laid_out({"c": np.ones(1)}, layout)
+
+
+@pytest.mark.parametrize("shoppers", [0, 3, 40])
+def test_a_participant_sends_no_more_than_its_declared_shoppers_may_add(
+    tmp_path: Path, shoppers: int
+) -> None:
+    """Ten were declared: what forty add is shortened to the length of ten; under trust local nothing is."""
+    share = {"devices": np.full(40, 0.6 / np.sqrt(40)), "everyone/gain": np.full((3, 5), 0.8 / np.sqrt(15))}
+    parts = {name: shoppers * value for name, value in share.items()}
+    with world(tmp_path, contributions(3), declared_shoppers="node-0=10") as parties:
+        sent = party(parties).within_declared(SECURE_TASK, parts)
+        undeclared = Party(parties.folder / NAMES[1]).within_declared(SECURE_TASK, parts)
+        local = party(parties).within_declared(replace(SECURE_TASK, trust="local"), parts)
+    for name, value in share.items():
+        np.testing.assert_allclose(sent[name], min(shoppers, 10) * value)
+        np.testing.assert_array_equal(undeclared[name], parts[name])
+        np.testing.assert_array_equal(local[name], parts[name])
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0.1, 5.0))
+def test_shortening_never_lets_one_shopper_count_for_more(seed: int, longest: float) -> None:
+    """Two sums that differ by a share of norm 1 are at most 1 apart afterwards too."""
+    draw = np.random.default_rng(seed)
+    share, base = draw.standard_normal(6), 3.0 * draw.standard_normal(6)
+    share /= np.linalg.norm(share)
+    one, other = (shortened({"a": value}, longest)["a"] for value in (base, base + share))
+    assert np.linalg.norm(one - other) <= 1 + 1e-9
+    assert np.linalg.norm(one) <= longest * (1 + 1e-9)
 
 
 def test_one_process_has_one_party_for_each_folder(parties: World) -> None:
