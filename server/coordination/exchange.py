@@ -65,17 +65,20 @@ class Exchange:
             named[name] = node.node_id
         return dict(sorted(named.items()))
 
-    def ask(self, kind: str, group: str, questions: Mapping[str, RecordDict]) -> Iterator[Answer]:
+    def ask(
+        self, kind: str, group: str, questions: Mapping[str, RecordDict], *, share: float = 1.0
+    ) -> Iterator[Answer]:
         """Ask each named participant its question; yield each answer once, until all are there or time is up.
 
         Args:
             kind: Flower's message type, such as `train.counts`.
             group: what Flower groups messages by: the round.
+            share: of the deadline that these questions get.
         """
-        nodes, start = self.participants(), self._clock()
+        nodes, start, seconds = self.participants(), self._clock(), share * self._deadline
         there = {name: content for name, content in questions.items() if name in nodes}
         messages = [
-            Message(content, nodes[name], kind, ttl=self._deadline + GRACE, group_id=group)
+            Message(content, nodes[name], kind, ttl=seconds + GRACE, group_id=group)
             for name, content in there.items()
         ]
         self._grid.push_messages(messages)
@@ -86,18 +89,18 @@ class Exchange:
                 name = waiting.pop(reply.metadata.reply_to_message_id, None)
                 if name is not None:
                     yield _answer(name, reply)
-                if self._clock() - start > self._deadline:
+                if self._clock() - start > seconds:
                     return
-            self._rest(start, bool(waiting))
-            if self._clock() - start > self._deadline:
+            self._rest(start, seconds, bool(waiting))
+            if self._clock() - start > seconds:
                 return
 
-    def _rest(self, start: float, waiting: bool) -> None:
-        """Wait a share of the time that has passed, and never beyond the deadline."""
+    def _rest(self, start: float, seconds: float, waiting: bool) -> None:
+        """Wait a share of the time that has passed, and never beyond the deadline of so many seconds."""
         if waiting:
             passed = self._clock() - start
             pause = min(max(WAIT_SHARE * passed, SHORTEST_WAIT), LONGEST_WAIT)
-            self._wait(max(min(pause, self._deadline - passed), SHORTEST_WAIT))
+            self._wait(max(min(pause, seconds - passed), SHORTEST_WAIT))
 
 
 def _answer(name: str, reply: Message) -> Answer:

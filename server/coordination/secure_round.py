@@ -25,6 +25,8 @@ from server.coordination.secure_manifest import round_manifest
 log = logging.getLogger("fedrank.coordination")
 
 PHASES = (Phase.ADVERTISE, Phase.SHARE, Phase.CONTRIBUTE, Phase.CONFIRM, Phase.UNMASK)
+PROTOCOL_SHARE = 1 / (len(PHASES) - 1)
+"""Of the deadline, for each phase in which nobody computes: a whole round takes two deadlines at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +76,8 @@ class SecureCollector:
             record: dict[str, Any] = {**bucket.questions[name].to_record(), RELEASE_ID: task.release_id}
             questions.setdefault(name, RecordDict())[SECURE] = ConfigRecord(record)
         kind = f"train.{task.stage}" if contributing else f"query.{phase}"
-        for answer in self.exchange.ask(kind, task.release_id, questions):
+        share = 1.0 if contributing else PROTOCOL_SHARE
+        for answer in self.exchange.ask(kind, task.release_id, questions, share=share):
             of[answer.participant].take(answer)
         for bucket in buckets:
             bucket.close()

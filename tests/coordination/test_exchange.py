@@ -132,7 +132,9 @@ def test_quick_answers_are_not_waited_for() -> None:
     """Where everybody has answered at the first look no time passes."""
     clock = Clock()
     began = clock()
-    collector(SlowGrid([fixed(HONEST)] * 5, [0.0] * 5, clock), clock=clock).collect(TASK, SHAPES, {}, lambda: None)
+    collector(SlowGrid([fixed(HONEST)] * 5, [0.0] * 5, clock), clock=clock).collect(
+        TASK, SHAPES, {}, lambda: None
+    )
     assert clock() == began
 
 
@@ -202,3 +204,13 @@ def test_every_question_outlives_its_deadline_only_a_little() -> None:
     grid = ScriptedGrid([fixed(HONEST)])
     collector(grid).collect(TASK, SHAPES, {}, lambda: None)
     assert DEADLINE < grid.asked[0].metadata.ttl <= DEADLINE + 60
+
+
+def test_a_question_may_have_a_share_of_the_deadline() -> None:
+    """The phases of a secure round together never take more than two."""
+    clock = Clock()
+    grid = SlowGrid([fixed(HONEST)], [1e9], clock)
+    exchange = Exchange(grid, deadline=DEADLINE, clock=clock, wait=clock.wait)
+    began = clock()
+    assert not list(exchange.ask("query.share", "r", {"node-0": RecordDict()}, share=0.25))
+    assert clock() - began == pytest.approx(DEADLINE / 4, abs=LONGEST_WAIT)
