@@ -34,8 +34,6 @@ ATTEMPTS: Final = 3
 LOOK: Final = 0.5
 """Seconds between two looks at who is connected."""
 
-Merge = Callable[[Totals], Totals]
-
 
 class JournalDiverged(JournalError):
     """The journal's releases lead this program to another model than the one that asked for the next round."""
@@ -87,11 +85,8 @@ class Rounds:
         """Return what the run has released, as a plan."""
         return self._running.performed()
 
-    def release(self, stage: Stage, shapes: Shapes, public: PublicArrays, merge: Merge = dict) -> Totals:
-        """Return what the next round releases.
-
-        Args:
-            merge: makes of the sum by part the arrays that are released; each gets noise of its own.
+    def release(self, stage: Stage, shapes: Shapes, public: PublicArrays) -> Totals:
+        """Return what the next round releases, by part; each gets noise of its own.
 
         Raises:
             CohortTooSmall: too few participants were there, or answered, time after time.
@@ -106,7 +101,7 @@ class Rounds:
             task = self._planned(stage, public)
             self._desk.status.asking(task, attempt, self._gathered(task), self._config.timeout)
             try:
-                return self._asked(task, shapes, public, merge)
+                return self._asked(task, shapes, public)
             except CohortTooSmall as failure:
                 reason = str(failure)
         raise CohortTooSmall(
@@ -136,7 +131,7 @@ class Rounds:
         passed("round: planned")
         return task
 
-    def _asked(self, task: Task, shapes: Shapes, public: PublicArrays, merge: Merge) -> Totals:
+    def _asked(self, task: Task, shapes: Shapes, public: PublicArrays) -> Totals:
         """Ask once; `CohortTooSmall` leaves whatever was reserved spent."""
         try:
             collected = self._desk.collector.collect(task, shapes, public, lambda: self._reserve(task))
@@ -144,15 +139,16 @@ class Rounds:
             self._give_up(task, str(failure))
             raise
         passed("round: collected")
-        return self._released(task, collected, merge)
+        return self._released(task, collected)
 
-    def _released(self, task: Task, collected: Collected, merge: Merge) -> Totals:
+    def _released(self, task: Task, collected: Collected) -> Totals:
         """Draw noise, keep the result durably, commit."""
         desk, releaser = self._desk, self._releaser.under(self.plan)
         for reason in sorted(set(collected.refused)):
             log.warning("round %d (%s): %s", task.round, task.stage, reason)
-        merged = merge(collected.totals)
-        arrays = {name: releaser.released(Stage(task.stage), total) for name, total in merged.items()}
+        arrays = {
+            name: releaser.released(Stage(task.stage), total) for name, total in collected.totals.items()
+        }
         passed("round: noise drawn")
         answers = collected.answers()
         desk.journal.release(task, self.plan, arrays, **answers)
