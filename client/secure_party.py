@@ -13,9 +13,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from client.charging import PRICE_TOLERANCE
 from client.stages import shortened
+from privacy.accountant import mu_of
 from privacy.errors import ManifestError, SecureAggregationError
 from privacy.federation_identity import Identity, node_identity
+from privacy.federation_manifest import FederationManifest
 from privacy.plan import Trust
 from privacy.secagg.encoding import encode
 from privacy.secagg.messages import Confirmations, Delivery, Invitation, Masked, Message, Roster, Survivors
@@ -75,6 +78,7 @@ class Party:
                 f"the task's minimum cohort is {task.minimum_cohort}, the federation agreed to at least "
                 f"{agreed.minimum_cohort}"
             )
+        _check_cap(task, agreed)
         if not task.secure:
             _check_cohort(task.minimum_cohort, agreed.minimum_cohort * participants)
             return
@@ -124,6 +128,16 @@ class Party:
                 "this participant is in no round of that release; it was restarted, or is in a later one: ask again"
             )
         return self._round
+
+
+def _check_cap(task: Task, agreed: FederationManifest) -> None:
+    """Refuse a cap on a shopper's account above the budget that was agreed."""
+    cap = mu_of(agreed.epsilon, agreed.delta) ** 2
+    if task.trust != Trust.NONE and not task.cap_mu2 <= cap * (1 + PRICE_TOLERANCE):
+        raise ManifestError(
+            f"the task's cap on an account is mu^2 {task.cap_mu2:.6g}; epsilon {agreed.epsilon:g} at delta "
+            f"{agreed.delta:.3g}, which the federation agreed to, is {cap:.6g}"
+        )
 
 
 def _check_cohort(calibrated: int, promised: int) -> None:

@@ -16,6 +16,7 @@ from test_secure_round import task
 
 from client.secure_party import Party, laid_out, party_at
 from client.stages import shortened
+from privacy.accountant import mu_of
 from privacy.errors import CertificateError, ManifestError, SecureAggregationError
 from privacy.federation_identity import IdentityError, coordinator_identity, node_identity
 from privacy.secagg.coordinator import Aggregation
@@ -77,6 +78,18 @@ def test_a_task_that_protects_less_than_was_agreed_is_refused(
     """Less noise than agreed, or a smaller cohort."""
     with pytest.raises(ManifestError, match=reason):
         party(parties).check(replace(SECURE_TASK, **changes), None, 1)
+
+
+def test_an_account_is_never_capped_above_the_budget_that_was_agreed(tmp_path: Path) -> None:
+    """Epsilon 8 at delta 1e-6 in the signed manifest: a plan for epsilon 9 is refused, one for 8 goes on."""
+    words = {"trust": "central", "noise_multiplier": 2.0, "mu2": 0.25}
+    with world(tmp_path, contributions(3), trust="central") as parties:
+        asked = party(parties)
+        greedy = replace(SECURE_TASK, **words, cap_mu2=mu_of(9.0, 1e-6) ** 2)  # type: ignore[arg-type]
+        with pytest.raises(ManifestError, match="epsilon 8 at delta 1e-06, which the federation agreed to"):
+            asked.check(greedy, None, 1)
+        with pytest.raises(SecureAggregationError, match="in no round"):  # the next thing to be checked
+            asked.check(replace(greedy, cap_mu2=mu_of(8.0, 1e-6) ** 2), None, 1)
 
 
 def test_shares_of_noise_must_fit_the_cohort_that_is_promised(parties: World) -> None:
