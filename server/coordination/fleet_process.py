@@ -72,7 +72,7 @@ async def _serve(told: argparse.Namespace) -> None:
         assert config.ssl is not None
         config.ssl.minimum_version = ssl.TLSVersion.TLSv1_3
         server = uvicorn.Server(config)
-        following = asyncio.create_task(_follow(Roster(members, told.data), config.ssl, pair, server))
+        following = asyncio.create_task(_follow(Roster(members, told.data, time.monotonic), config.ssl, pair, server))
         await server.serve()
         following.cancel()
 

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 from server.coordination.members import Members
 from server.coordination.superlink import SuperLink
 from server.coordination.superlink_files import SuperLinkError
 
 log = logging.getLogger("fedrank.coordination.roster")
+
+
+RECHECK_SECONDS: Final = 30.0
+"""How long a SuperLink that lost its database may miss its nodes."""
 
 
 class Roster:
@@ -19,10 +25,11 @@ class Roster:
     a key again: those stay registered, and the fleet proxy turns them away.
     """
 
-    def __init__(self, members: Members, data: Path) -> None:
+    def __init__(self, members: Members, data: Path, monotonic: Callable[[], float]) -> None:
         """Nothing is registered yet; `data` is the kit's data folder."""
-        self._members, self._data = members, data
+        self._members, self._data, self._monotonic = members, data, monotonic
         self._done: tuple[frozenset[tuple[str, bytes]], frozenset[bytes]] | None = None
+        self._due = monotonic()
         self._failed: set[str] = set()
         self._complained = False
 
@@ -30,7 +37,7 @@ class Roster:
         """Register and forget what has changed since; a SuperLink that is away is tried again next time."""
         keys, revoked = self._members.keys(), self._members.revoked()
         wanted = frozenset(keys.items()), frozenset(revoked)
-        if wanted == self._done:
+        if wanted == self._done and self._monotonic() < self._due:
             return
         try:
             with SuperLink.open(self._data) as superlink:
@@ -41,6 +48,7 @@ class Roster:
             self._complained = True
             return
         self._done, self._complained = wanted, False
+        self._due = self._monotonic() + RECHECK_SECONDS
 
     def _apply(self, superlink: SuperLink, keys: dict[str, bytes], revoked: set[bytes]) -> None:
         nodes = superlink.nodes()

@@ -1,0 +1,204 @@
+"""The coordinator's one door: members' calls go through, everything else ends there."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from base64 import b64encode
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from member_files import AFTER_THE_END, Fellowship, public, signed
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from server.coordination import fleet_proxy
+from server.coordination.fleet_proxy import SMALL, FleetProxy
+
+PULL = "/v1/fleet/pull-messages"
+
+
+@dataclass
+class Upstream:
+    """Stands for the SuperLink: notes what arrives."""
+
+    calls: list[tuple[str, bytes, dict[str, str]]] = field(default_factory=list)
+
+    async def answer(self, request: Request) -> Response:
+        """Note a call and answer it."""
+        self.calls.append((request.url.path, await request.body(), dict(request.headers)))
+        return Response(b"answer", 200, media_type="application/x-protobuf")
+
+    def app(self) -> Starlette:
+        """Answers every path, so that only the proxy decides what comes here."""
+        return Starlette(routes=[Route("/{path:path}", self.answer, methods=["GET", "POST"])])
+
+
+@dataclass
+class Door:
+    """A proxy before an upstream, and a member who can call."""
+
+    fellowship: Fellowship
+    key: ec.EllipticCurvePrivateKey
+    upstream: Upstream = field(default_factory=Upstream)
+
+    def headers(self, key: ec.EllipticCurvePrivateKey | None = None) -> dict[str, str]:
+        """What a node shows with a call."""
+        key, time = key or self.key, "2026-11-22T12:00:00+00:00"
+        return {
+            "flwr-public-key": b64encode(public(key)).decode(),
+            "flwr-timestamp": time,
+            "flwr-signature": b64encode(signed(key, time.encode())).decode(),
+            "content-type": "application/x-protobuf",
+        }
+
+    def run(
+        self, calls: Callable[[httpx.AsyncClient], Coroutine[None, None, httpx.Response]]
+    ) -> httpx.Response:
+        """Make calls through a fresh proxy and return what the last one got."""
+
+        async def made() -> httpx.Response:
+            behind = httpx.AsyncClient(
+                transport=httpx.ASGITransport(self.upstream.app()), base_url="http://superlink"
+            )
+            proxy = FleetProxy(self.fellowship.members(), behind)
+            async with (
+                behind,
+                httpx.AsyncClient(
+                    transport=httpx.ASGITransport(proxy.app()), base_url="http://proxy"
+                ) as client,
+            ):
+                return await calls(client)
+
+        return asyncio.run(made())
+
+    def post(
+        self, path: str, content: bytes | AsyncIterator[bytes] = b"question", **headers: str
+    ) -> httpx.Response:
+        """Make one call as the member."""
+        return self.run(lambda client: client.post(path, content=content, headers=self.headers() | headers))
+
+
+@pytest.fixture
+def door(tmp_path: Path) -> Door:
+    """A proxy with one member, north."""
+    fellowship = Fellowship(tmp_path)
+    return Door(fellowship, fellowship.admit("north"))
+
+
+def test_a_members_call_goes_through_whole(door: Door) -> None:
+    """Body and answer are passed on as they are; of the headers, Flower's own and the type."""
+    answer = door.post(PULL, **{"cookie": "x=1", "x-forwarded-for": "10.0.0.1"})
+    assert (answer.status_code, answer.content) == (200, b"answer")
+    ((path, body, headers),) = door.upstream.calls
+    assert (path, body) == (PULL, b"question")
+    assert headers["flwr-public-key"] == door.headers()["flwr-public-key"]
+    assert "cookie" not in headers
+    assert "x-forwarded-for" not in headers
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/control/start-run",
+        "/v1/control/list-nodes",
+        "/v1/runtime/acquire-task",
+        "/v1/fleet/register-node",
+        "/v1/fleet/unregister-node",
+        "/v1/fleet/pull-messages/../../control/start-run",
+        "/health",
+        "/docs",
+    ],
+)
+def test_nothing_but_the_calls_of_nodes_is_forwarded(door: Door, path: str) -> None:
+    """Control and runtime calls, and registration, end at the door, whoever makes them."""
+    assert door.post(path).status_code == 404
+    assert door.upstream.calls == []
+
+
+def test_a_call_without_a_signature_ends_at_the_door(door: Door) -> None:
+    """Nobody is let in for knowing a public key."""
+    answer = door.run(lambda client: client.post(PULL, headers={"flwr-public-key": "AAAA"}))
+    assert answer.status_code == 401
+    assert door.upstream.calls == []
+
+
+def test_a_strangers_call_ends_at_the_door(door: Door) -> None:
+    """A key that belongs to no member is turned away with the next step."""
+    stranger = door.headers(ec.generate_private_key(ec.SECP256R1()))
+    answer = door.run(lambda client: client.post(PULL, headers=stranger))
+    assert answer.status_code == 401
+    assert "belongs to no member" in answer.json()["detail"]
+    assert door.upstream.calls == []
+
+
+def test_a_revoked_member_is_told_why_and_the_log_names_it_once(
+    door: Door, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The reason reaches the node, and the coordinator's log has the merchant's id in one line."""
+    door.fellowship.revoke("north")
+
+    async def twice(client: httpx.AsyncClient) -> httpx.Response:
+        await client.post(PULL, headers=door.headers())
+        return await client.post(PULL, headers=door.headers())
+
+    with caplog.at_level(logging.WARNING):
+        answer = door.run(twice)
+    assert answer.status_code == 401
+    assert "revoked" in answer.json()["detail"]
+    assert [record.getMessage() for record in caplog.records if "north" in record.getMessage()] == [
+        "merchant north is turned away: " + answer.json()["detail"]
+    ]
+
+
+def test_an_expired_member_is_turned_away(door: Door) -> None:
+    """The end of a certificate needs nobody to act."""
+    door.fellowship.times.wall += AFTER_THE_END
+    answer = door.post(PULL)
+    assert answer.status_code == 401
+    assert "expired" in answer.json()["detail"]
+
+
+def test_a_body_that_is_too_large_is_not_kept(door: Door) -> None:
+    """Reading stops at the bound of the call, whatever length was announced."""
+    sent = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal sent
+        for _ in range(1000):
+            sent += 1
+            yield bytes(SMALL // 4)
+
+    assert door.post(PULL, endless()).status_code == 413
+    assert door.upstream.calls == []
+
+
+def test_a_body_that_comes_too_slowly_is_given_up(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node that stops sending holds no place for ever."""
+    monkeypatch.setattr(fleet_proxy, "BODY_SECONDS", 0.05)
+
+    async def stuck() -> AsyncIterator[bytes]:
+        yield b"begin"
+        await asyncio.sleep(30)
+
+    assert door.post(PULL, stuck()).status_code == 408
+
+
+def test_a_superlink_that_is_away_is_told_as_such(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nodes get the status on which Flower tries again."""
+
+    async def refused(self: httpx.AsyncClient, *_: object, **__: object) -> httpx.Response:
+        raise httpx.ConnectError("refused")
+
+    async def call(client: httpx.AsyncClient) -> httpx.Response:
+        request = client.build_request("POST", PULL, content=b"", headers=door.headers())
+        return await client.send(request)
+
+    monkeypatch.setattr(httpx.AsyncClient, "post", refused)
+    assert door.run(call).status_code == 503

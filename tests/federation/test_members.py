@@ -1,0 +1,106 @@
+"""Who may take part, as files say it that change while the coordinator runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from member_files import AFTER_THE_END, Fellowship, public, signed
+
+from server.coordination.members import LOOK_SECONDS, Members, NotAMember
+
+MESSAGE = b"2026-11-22T12:00:00+00:00"
+
+
+@pytest.fixture
+def fellowship(tmp_path: Path) -> Fellowship:
+    """An authority without members."""
+    return Fellowship(tmp_path)
+
+
+def check(members: Members, key: ec.EllipticCurvePrivateKey) -> str:
+    """Ask for the merchant whose node shows this key."""
+    return members.check(public(key), MESSAGE, signed(key, MESSAGE))
+
+
+def test_a_member_is_known_by_its_key(fellowship: Fellowship) -> None:
+    """The certificate in the folder says whose key it is."""
+    key = fellowship.admit("north")
+    assert check(fellowship.members(), key) == "north"
+
+
+def test_a_key_of_nobody_is_turned_away(fellowship: Fellowship) -> None:
+    """A key without a certificate in the folder belongs to no member."""
+    fellowship.admit("north")
+    with pytest.raises(NotAMember, match="belongs to no member") as refusal:
+        check(fellowship.members(), ec.generate_private_key(ec.SECP256R1()))
+    assert refusal.value.merchant == ""
+
+
+def test_showing_anothers_key_does_not_help(fellowship: Fellowship) -> None:
+    """The signature must be of the key that is shown."""
+    north, south = fellowship.admit("north"), fellowship.admit("south")
+    with pytest.raises(NotAMember, match="not signed by its key") as refusal:
+        fellowship.members().check(public(north), MESSAGE, signed(south, MESSAGE))
+    assert refusal.value.merchant == "north"
+
+
+def test_a_certificate_under_another_file_name_does_not_count(fellowship: Fellowship) -> None:
+    """The name in the certificate and that of the file must agree."""
+    key = fellowship.admit("north", named="south")
+    with pytest.raises(NotAMember, match="names somebody else"):
+        check(fellowship.members(), key)
+
+
+def test_a_revoked_member_is_out_after_one_look(fellowship: Fellowship) -> None:
+    """A longer revocation list counts within the time between two looks."""
+    key = fellowship.admit("north")
+    members = fellowship.members()
+    assert check(members, key) == "north"
+    fellowship.revoke("north")
+    fellowship.times.later(LOOK_SECONDS)
+    with pytest.raises(NotAMember, match="revoked"):
+        check(members, key)
+    assert members.keys() == {}
+    assert members.revoked() == {public(key)}
+
+
+def test_an_expired_member_is_out_at_once_and_stays_registered(fellowship: Fellowship) -> None:
+    """Time alone ends it; since a renewed certificate may have the same key, the register keeps the key."""
+    key = fellowship.admit("north")
+    members = fellowship.members()
+    fellowship.times.wall += AFTER_THE_END
+    with pytest.raises(NotAMember, match="expired"):
+        check(members, key)
+    assert members.keys() == {"north": public(key)}
+
+
+def test_a_new_member_comes_in_without_a_restart(fellowship: Fellowship) -> None:
+    """A file that appears is read at the next look, and not before."""
+    members = fellowship.members()
+    key = fellowship.admit("late")
+    with pytest.raises(NotAMember):
+        check(members, key)
+    fellowship.times.later(LOOK_SECONDS)
+    assert check(members, key) == "late"
+
+
+@pytest.mark.parametrize("damaged", ["revoked", "authority"])
+def test_a_damaged_list_leaves_what_was_known(fellowship: Fellowship, damaged: str) -> None:
+    """A file that cannot be used neither lets anybody in nor shuts the federation down."""
+    key = fellowship.admit("north")
+    members = fellowship.members()
+    getattr(fellowship.files, damaged).write_bytes(b"half a file")
+    fellowship.times.later(LOOK_SECONDS)
+    assert check(members, key) == "north"
+
+
+def test_a_damaged_certificate_shuts_out_its_owner_alone(fellowship: Fellowship) -> None:
+    """One bad file in the folder is that member's loss."""
+    north, south = fellowship.admit("north"), fellowship.admit("south")
+    (fellowship.files.members / "south.pem").write_bytes(b"half a file")
+    members = fellowship.members()
+    assert check(members, north) == "north"
+    with pytest.raises(NotAMember):
+        check(members, south)
