@@ -56,6 +56,19 @@ def test_the_plan_is_what_the_run_then_does(
     assert_continues(fedrank, data, out, *words)
 
 
+@pytest.mark.parametrize(
+    ("trust", "cohort"), [((), 32), (("--trust", "distributed"), 32), (("--trust", "central"), 5)]
+)
+def test_without_a_minimum_cohort_noise_in_shares_is_calibrated_for_four_of_five_participants(
+    fedrank: Command, data: Path, tmp_path: Path, trust: tuple[str, ...], cohort: int
+) -> None:
+    """32 of 40 devices by default; under the other trust models nothing hangs on it, and it is 5."""
+    words = ("simulate", "--data", str(data), "--out", str(tmp_path / "run"), "--plan", "--json", *trust)
+    done = fedrank(*words)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["minimum_cohort"] == cohort
+
+
 def assert_continues(fedrank: Command, data: Path, out: Path, *words: str) -> None:
     """A plan on the ledger of a run at epsilon 4 has the rest of 8 and touches no file of the run."""
     before = contents(out)

@@ -58,7 +58,7 @@ def report_of(done: Done) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    """A run of devices under central trust at epsilon 4, and its report."""
+    """A run of devices at epsilon 4, and its report."""
     out = tmp_path_factory.mktemp("runs") / "first"
     return out, report_of(simulate(data, out, "--epsilon", "4", "--json"))
 
@@ -72,6 +72,8 @@ def test_json_is_one_object_that_keeps_the_contract(run: tuple[Path, dict[str, A
     assert {"ials", "item_neighbours", "popularity"} <= set(report["models"])
     assert report["privacy"]["epsilon"] == pytest.approx(4.0, abs=1e-6)
     assert report["privacy"]["delta"] == 1e-3
+    assert (report["privacy"]["trust"], report["privacy"]["minimum_cohort"]) == ("distributed", 2)
+    assert report["privacy"]["minimum_cohort_is"] == "as given"
     assert report["data"]["merchants"] == 2
     assert (report["data"]["event_limit"], report["data"]["capped_shoppers_at_least"]) == (10_000, 0)
     assert not [text for text in report["warnings"] if "have more than" in text]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -156,22 +157,27 @@ def test_a_run_beyond_a_merchants_quota_is_refused_before_anything_is_charged(
     assert planned(replace(wanted, trust=Trust.NONE), Watch())["epsilon"] is None
 
 
-@pytest.mark.parametrize("trust", [Trust.CENTRAL, Trust.NONE])
+@pytest.mark.parametrize("trust", [Trust.DISTRIBUTED, Trust.NONE])
 @pytest.mark.parametrize("kind", list(Participants))
 def test_every_kind_of_run_gives_a_report_that_keeps_the_contract(
     data: Path, tmp_path: Path, kind: Participants, trust: Trust
 ) -> None:
     """End to end; what a shopper has spent at a merchant is the plan's whole price, linkage included."""
-    report = simulate(settings(data, tmp_path, participants=kind, trust=trust), Watch())
+    cohort = None if trust is Trust.DISTRIBUTED else 2
+    wanted = settings(data, tmp_path, participants=kind, trust=trust, minimum_cohort=cohort)
+    report = simulate(wanted, Watch())
     validate(report)
     assert json.loads((tmp_path / "report.json").read_text()) == report
-    assert (PRIVATE in report["models"]) is (trust is Trust.CENTRAL)
+    assert (PRIVATE in report["models"]) is (trust is Trust.DISTRIBUTED)
     assert FEDERATED in report["models"]
     ledger = ledger_at(tmp_path / "ledger.db")
     if trust is Trust.NONE:
         assert ledger.charges() == []
         assert report["privacy"]["epsilon"] is None
         return
+    assert re.fullmatch(
+        r"80% of the \d+ participants, as none was given", report["privacy"]["minimum_cohort_is"]
+    )
     planned = sum(row["mu2"] for row in report["plan"])
     linkage = sum(row["mu2"] for row in report["plan"] if row["stage"] == "linkage")
     for one in ledger.statement():
@@ -180,6 +186,16 @@ def test_every_kind_of_run_gives_a_report_that_keeps_the_contract(
         else:
             assert one.highest_mu2 == pytest.approx(planned, abs=1e-9)
     assert ("merchants_p95" in report["privacy"]) is (kind is not Participants.SHOPPERS)
+
+
+def test_the_minimum_cohort_follows_from_who_takes_part_where_noise_comes_in_shares(
+    data: Path, tmp_path: Path
+) -> None:
+    """Four of five, rounded up; a given one stays, and so does that of the other trust models."""
+    shares = settings(data, tmp_path, trust=Trust.DISTRIBUTED, minimum_cohort=None)
+    assert [shares.cohort_of(number) for number in (1, 5, 6, 7, 2258)] == [1, 4, 5, 6, 1807]
+    assert replace(shares, minimum_cohort=3).cohort_of(2258) == 3
+    assert replace(shares, trust=Trust.CENTRAL).cohort_of(2258) == 5
 
 
 def test_settings_are_described_without_paths_and_hashed(data: Path, tmp_path: Path) -> None:

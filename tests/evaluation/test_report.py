@@ -154,6 +154,25 @@ def test_the_page_says_what_is_promised_to_whom_and_with_what_data(report: dict[
     assert "UNPROTECTED" not in text
 
 
+def test_noise_in_shares_is_told_with_what_holds_if_some_add_none(report: dict[str, Any]) -> None:
+    """One sentence with the worst stated case in page and terminal, and all cases among the facts of the page."""
+    stated = [{"participants": 0, "epsilon": 3.0}, {"participants": 1, "epsilon": 3.25}]
+    stated += [{"participants": 4, "epsilon": None}]
+    report["privacy"] |= {"trust": "distributed", "if_silent": stated}
+    report["privacy"] |= {"minimum_cohort": 4, "most_participants": 12}
+    text = " ".join(_Page(to_html(report)).text.split())
+    assert "distributed. Every participant adds a share of the noise" in text
+    worst = "If 4 participants lie and add no noise, nothing is promised."
+    assert worst in text and worst in " ".join(_printed(report).split())
+    assert "0 of 12: epsilon 3; 1 of 12: epsilon 3.25; 4 of 12: epsilon without bound" in text
+    assert "noise is calibrated for 4" in text
+    stated[-1]["epsilon"] = 9.5
+    assert "If 4 participants lie and add no noise, it is 9.5." in to_html(report)
+    report["privacy"]["trust"] = "central"
+    del report["privacy"]["if_silent"]
+    assert "add no noise" not in to_html(report)
+
+
 def test_a_run_without_noise_says_so_loudly_everywhere(report: dict[str, Any], tmp_path: Path) -> None:
     """The warning comes first in file, page and terminal, and nothing is called private."""
     report["privacy"] |= {"trust": "none", "epsilon": None, "delta": None}
