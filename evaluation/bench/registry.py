@@ -58,6 +58,10 @@ BENCHES: dict[str, Bench] = {
         module="evaluation.bench.ranking",
         words="the ranking endpoint beside a bare echo: cost, latency, overload, memory, start, promotion",
     ),
+    "poisoning": Bench(
+        module="evaluation.bench.poisoning",
+        words="a promotion attack by 5 % of shoppers, with and without the watch over exposure, and its price",
+    ),
     "knobs": Bench(
         module="evaluation.bench.knobs",
         words="what each knob of a surface costs in NDCG@10, and what it gains",

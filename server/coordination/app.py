@@ -56,7 +56,7 @@ def trained(grid: Grid, config: FederationConfig, journal: RunJournal, status: S
     federation.run()
     passed("run: learned")
     card = model_card(config, federation.rounds.performed(), federation.learner, catalogue)
-    added = release(config, federation.learner, card)
+    added = release(config, federation.learner, catalogue, card)
     passed("run: version added")
     return added.version
 
