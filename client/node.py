@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Final
+from typing import Final, Protocol
 
 import httpx
 from flwr.app import Context, Error, Message, RecordDict
@@ -45,6 +45,14 @@ TURNED_AWAY: Final = 77
 """Exit status of a node that the coordinator does not let in."""
 
 ClientApp = Callable[[Message, Context], Message]
+
+
+class Asked(Protocol):
+    """Says when to stop."""
+
+    @property
+    def asked(self) -> bool:
+        """Whether it is time."""
 
 
 class Stopping:
@@ -86,7 +94,7 @@ class Node:
         """Give `settings` to the app as its node configuration; they come from the kit, never from a message."""
         self._app, self._connection, self._settings = app, connection, settings
 
-    def run(self, stopping: Stopping) -> None:
+    def run(self, stopping: Asked) -> None:
         """Answer messages until asked to stop."""
         pace = Pace(LONGEST_PAUSE)
         tell_ready()

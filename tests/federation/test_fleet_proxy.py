@@ -79,10 +79,14 @@ class Door:
         return asyncio.run(made())
 
     def post(
-        self, path: str, content: bytes | AsyncIterator[bytes] = b"question", **headers: str
+        self,
+        path: str,
+        content: bytes | AsyncIterator[bytes] = b"question",
+        headers: dict[str, str] | None = None,
     ) -> httpx.Response:
-        """Make one call as the member."""
-        return self.run(lambda client: client.post(path, content=content, headers=self.headers() | headers))
+        """Make one call as the member, with more headers."""
+        shown = self.headers() | (headers or {})
+        return self.run(lambda client: client.post(path, content=content, headers=shown))
 
 
 @pytest.fixture
@@ -94,7 +98,7 @@ def door(tmp_path: Path) -> Door:
 
 def test_a_members_call_goes_through_whole(door: Door) -> None:
     """Body and answer are passed on as they are; of the headers, Flower's own and the type."""
-    answer = door.post(PULL, **{"cookie": "x=1", "x-forwarded-for": "10.0.0.1"})
+    answer = door.post(PULL, headers={"cookie": "x=1", "x-forwarded-for": "10.0.0.1"})
     assert (answer.status_code, answer.content) == (200, b"answer")
     ((path, body, headers),) = door.upstream.calls
     assert (path, body) == (PULL, b"question")

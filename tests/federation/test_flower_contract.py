@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import io
 import tomllib
@@ -9,15 +10,16 @@ import zipfile
 from importlib.metadata import requires, version
 
 from flwr.common import constant
-from flwr.supercore import heartbeat
 from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER, FLEET_HTTP_SIGNATURE_HEADER
 from flwr.supercore.inflatable import inflatable_utils
-from flwr.supernode import fleet_http_connection
 from flwr.supernode.fleet_http_client import FleetHttpClient
 
 from client.node_connection import HEARTBEAT_SECONDS
 from server.coordination.bundle import RUN, bundle
 from server.coordination.fleet_proxy import LARGE, LARGEST_BODY
+
+connection = importlib.import_module("flwr.supernode.fleet_http_connection")
+heartbeat = importlib.import_module("flwr.supercore.heartbeat")
 
 
 def test_flower_is_pinned_to_one_version() -> None:
@@ -28,18 +30,18 @@ def test_flower_is_pinned_to_one_version() -> None:
 
 def test_the_names_that_a_node_replaces_are_there() -> None:
     """Connection and heartbeats take what stands in their modules when they are called."""
-    assert fleet_http_connection.FleetHttpClient is FleetHttpClient
-    assert fleet_http_connection.HEARTBEAT_DEFAULT_INTERVAL == heartbeat.HEARTBEAT_DEFAULT_INTERVAL == 30
+    assert connection.FleetHttpClient is FleetHttpClient
+    assert connection.HEARTBEAT_DEFAULT_INTERVAL == heartbeat.HEARTBEAT_DEFAULT_INTERVAL == 30
     assert constant.HEARTBEAT_MIN_INTERVAL <= HEARTBEAT_SECONDS
-    assert "FleetHttpClient" in inspect.getsource(fleet_http_connection.http_request_response)
+    assert "FleetHttpClient" in inspect.getsource(connection.http_request_response)
     assert "HEARTBEAT_DEFAULT_INTERVAL" in inspect.getsource(heartbeat.HeartbeatSender._run)
 
 
 def test_the_connection_takes_and_gives_what_a_node_expects() -> None:
     """Four arguments by position; eight things by the end of the line."""
-    parameters = list(inspect.signature(fleet_http_connection.http_request_response).parameters)
+    parameters = list(inspect.signature(connection.http_request_response).parameters)
     assert parameters[:4] == ["server_address", "insecure", "root_certificates", "authentication_keys"]
-    given = inspect.getsource(fleet_http_connection.http_request_response).split("yield (")[1].split(")")[0]
+    given = inspect.getsource(connection.http_request_response).split("yield (")[1].split(")")[0]
     assert [word.strip() for word in given.split(",") if word.strip()] == [
         "node.node_id",
         "receive",

@@ -46,7 +46,9 @@ class Coordinator:
     def reply(self) -> Message:
         """Put the answer together again from its parts."""
         (outline,) = self.outlines
-        return inflate_object_from_contents(outline.metadata.message_id, dict(self.received))
+        reply = inflate_object_from_contents(outline.metadata.message_id, dict(self.received))
+        assert isinstance(reply, Message)
+        return reply
 
     def connection(self) -> Connection:
         """The node's end."""
