@@ -156,6 +156,7 @@ def _protocol(phase: Phase, message: Message, context: Context) -> Message:
     try:
         answer = _needed(_party(context)).answer(phase, message.content.config_records[SECURE])
         content = RecordDict({SECURE: _record(answer)})
+        passed(f"phase: {phase} answered")
     except REFUSALS as refusal:
         content = RecordDict({REFUSAL: ConfigRecord({REASON: str(refusal)})})
     return Message(content, reply_to=message)

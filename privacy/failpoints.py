@@ -96,11 +96,24 @@ FEDERATION_FAILPOINTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
             "run: version offered",
             "run: journal finished",
         ),
+        "secure": (
+            "secure: advertise closed",
+            "secure: share closed",
+            "secure: contribute closed",
+            "secure: confirm closed",
+            "secure: unmask closed",
+        ),
         "answer": (
             "answer: before charge",
             "answer: after charge",
             "answer: computed",
             "answer: before reply",
+        ),
+        "phase": (
+            "phase: advertise answered",
+            "phase: share answered",
+            "phase: confirm answered",
+            "phase: unmask answered",
         ),
         "version": (
             "version: verified",
@@ -108,7 +121,7 @@ FEDERATION_FAILPOINTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         ),
     }
 )
-"""Points of a federation's processes: `round` and `run` of the coordinator, `answer` and `version` of a participant.
+"""Points of a federation's processes: `round`, `run` and `secure` of the coordinator, the others of a participant.
 
-They call `passed`, because Flower starts and calls them.
+They call `passed`, because Flower starts and calls them; so do the points `charge` of both sides' ledgers.
 """

@@ -5,6 +5,7 @@ from typing import Final
 
 from privacy.database import database_url, shown
 from privacy.errors import LedgerError
+from privacy.failpoints import passed
 from privacy.keyring import Keyring
 from privacy.ledger import Ledger
 
@@ -38,4 +39,5 @@ def ledger_at(ledger: str | Path, keys: str | Path = "", *, create: bool = True)
 
     Raises `KeyringError` and whatever `Ledger.open` raises.
     """
-    return Ledger.open(ledger, Keyring.open(keys_folder(ledger, keys), create), create=create)
+    keyring = Keyring.open(keys_folder(ledger, keys), create)
+    return Ledger.open(ledger, keyring, create=create, failpoint=passed)

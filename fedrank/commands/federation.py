@@ -107,7 +107,7 @@ def _scheduled(runner: Runner, every: str, *, as_json: bool) -> None:
 
 
 def _status(kit: CoordinatorKit) -> FederationStatus:
-    from fedrank.federation.run_words import run_words
+    from deploy.run_words import run_words
     from model.catalogue import read_public_items
     from server.coordination.budget import open_account
     from server.coordination.config import FederationConfig

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
 from deploy.kit import CoordinatorKit
-from fedrank.federation.run_words import JOURNAL, Scalar, run_words
+from deploy.run_words import JOURNAL, Scalar, run_words
 from privacy.key_files import locked
 from server.coordination.journal import CURRENT
 from server.coordination.status import RunStatus, State

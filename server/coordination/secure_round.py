@@ -10,6 +10,7 @@ from typing import Any
 
 from flwr.app import ConfigRecord, RecordDict
 
+from privacy.failpoints import passed
 from privacy.federation_identity import Identity
 from privacy.secagg.coordinator import Aggregation, Phase
 from proto.federation import RELEASE_ID, SECURE, Task
@@ -55,6 +56,7 @@ class SecureCollector:
             if phase is Phase.CONTRIBUTE and any(bucket.is_open for bucket in buckets):
                 charge()
             self._asked(phase, task, public, buckets)
+            passed(f"secure: {phase} closed")
         return self._closed(task, shapes, buckets)
 
     def _prepared(self, task: Task, dealt: Sequence[tuple[str, ...]]) -> list[Bucket]:

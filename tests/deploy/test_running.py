@@ -11,7 +11,7 @@ import pytest
 from federations import TEXT, provisioned
 
 from deploy.kit import CoordinatorKit, open_kit
-from fedrank.federation.run_words import DEFAULTS, Scalar, run_words
+from deploy.run_words import DEFAULTS, Scalar, run_words
 from fedrank.federation.running import PATIENCE, RESUMES, Clock, RunFailed, RunGoing, Runner
 from privacy.key_files import locked
 from server.coordination.config import FederationConfig
