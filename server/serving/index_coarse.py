@@ -1,7 +1,7 @@
 """A small index that proposes candidates among very many vectors; the exact inner products decide among them.
 
-`server.serving.index_build` makes it and judges it. It holds 2 or 4 bits of each coordinate; the vectors stay in
-their memory-mapped file.
+`server.serving.index_build` makes it and judges it. It holds 8 to 32 bytes of each vector; the vectors stay in their
+memory-mapped file.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 
+_THREE_AND_THREE = 0x33
+"""How many questions a pass over the codes looks for: six, in two groups that fit the registers."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Coarse:
@@ -33,6 +36,16 @@ class Coarse:
     items: int
     factor: int
     recall: float
+
+    def __post_init__(self) -> None:
+        """Use one thread, and pass over the codes for several questions at once."""
+        import faiss
+
+        faiss.omp_set_num_threads(1)
+        codes: Any = self.faiss_index
+        if isinstance(codes, faiss.IndexPreTransform):
+            codes = faiss.downcast_index(codes.index)
+        codes.qbs = _THREE_AND_THREE
 
     def candidates(self, queries: Floats, count: int) -> Ints:
         """Items (q, count) that may be the best of each question; -1 where there are not so many."""
@@ -51,5 +64,4 @@ class Coarse:
         """Read an index that `save` wrote."""
         import faiss
 
-        faiss.omp_set_num_threads(1)
         return cls(faiss_index=faiss.read_index(str(path)), items=items, factor=factor, recall=recall)

@@ -20,7 +20,7 @@ from server.serving.prepared_snapshot import OpenBase, make_added, make_base, op
 from server.serving.promotions import PROMOTIONS_FILE, read_promotions
 from server.serving.snapshot import Snapshot
 
-FORMAT = 3
+FORMAT = 4
 """Of the prepared folders; one of another format is not opened."""
 FOLDER = "serving"
 

@@ -98,8 +98,15 @@ def test_items_newer_than_the_index_are_found(vectors: Floats, coarse: Coarse) -
     assert index.search(question, 5)[0][0, 0] == ITEMS
 
 
-def test_an_index_is_the_same_after_saving(vectors: Floats, coarse: Coarse, tmp_path: Path) -> None:
-    """Saved by the builder, loaded by every worker."""
+@pytest.mark.parametrize("without", ["_STEPS", "_COORDINATES_PER_CODE"])
+def test_an_index_is_the_same_after_saving(
+    vectors: Floats, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, without: str
+) -> None:
+    """Of either kind: saved by the builder, loaded by every worker."""
+    monkeypatch.setattr(index_build, "EXACT_BELOW", 1)
+    monkeypatch.setattr(index_build, without, ())
+    coarse = build_coarse(vectors, questions_of(vectors, 1))
+    assert coarse is not None
     coarse.save(tmp_path / "index")
     loaded = Coarse.load(tmp_path / "index", items=coarse.items, factor=coarse.factor, recall=coarse.recall)
     questions = questions_of(vectors, 6)
