@@ -182,6 +182,18 @@ def test_a_damaged_journal_is_refused_and_the_file_is_named(folder: Path, name: 
         pass
 
 
+def test_an_entry_of_another_run_is_refused(folder: Path, tmp_path: Path) -> None:
+    """It is whole and has the right number; it follows another beginning."""
+    three_rounds(folder)
+    three_rounds(tmp_path / "other")
+    (tmp_path / "other" / CURRENT / "0003.json").replace(folder / CURRENT / "0003.json")
+    with (
+        pytest.raises(JournalDamaged, match=r"0003\.json.*does not follow entry 2"),
+        opened(folder, IDENTITY, spent_mu2=lambda: 0.0),
+    ):
+        pass
+
+
 def test_two_coordinators_on_one_journal_are_refused(folder: Path) -> None:
     """In this process and in another; the lock goes with the process that has it."""
     program = (

@@ -154,6 +154,20 @@ def test_after_three_attempts_the_run_is_given_up_with_a_reason_and_what_was_lea
     assert spent(tmp_path) == pytest.approx(CAP, rel=1e-12)
 
 
+def test_a_round_from_the_journal_is_weighed_by_the_noise_that_it_was_released_under(tmp_path: Path) -> None:
+    """A plan made anew after a void round has more noise; the rounds before it keep theirs, in replay as well."""
+    with opened(tmp_path / "j", IDENTITY, spent_mu2=lambda: 0.0) as journal:
+        stds = []
+        for cohort in (Cohort(), Cohort()):
+            run = rounds(tmp_path, cohort, journal=journal)
+            for stage in ALL[:2]:
+                run.release(stage, SHAPES, {})
+                stds.append((run.noise_std(stage), run.noise_std(Stage.GRADIENT)))
+                cohort.failures = len(cohort.asked) + 1
+        (_, planned), (_, after_void) = stds[:2]
+        assert after_void > planned and stds[2:] == stds[:2]
+
+
 def test_participants_that_come_late_are_waited_for(tmp_path: Path) -> None:
     """Nobody is connected when a coordinator starts; the round is asked when enough are."""
     machine, cohort = Machine(3.0, 17.0, 500.0), Cohort()
