@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,8 @@ def test_every_kind_of_federation_learns_what_its_surfaces_need(
 ) -> None:
     """One release in axes that all share, and one of the fusion; the version says so, and fits the schema."""
     people = people_of(tmp_path, kind)
-    version = trained(people, wanted(participants=kind, trust=trust, noise_seed=5, epsilon=60.0), tmp_path)
+    asked = wanted(participants=kind, trust=trust, noise_seed=5, epsilon=60.0)
+    version = trained(people, replace(asked, minimum_cohort=people.participants), tmp_path)
     ((axes, moment, std),) = released
     assert moment.shape == (axes.shape[1],) * 2 and np.array_equal(moment, moment.T)
     assert (std == 0.0) == (trust is Trust.NONE)
@@ -125,7 +127,7 @@ def test_without_the_noise_every_shopper_with_a_basket_has_one_share_of_norm_one
 
 
 @pytest.mark.parametrize("kind", [Participants.SHOPPERS, Participants.MERCHANTS])
-@pytest.mark.parametrize("trust", [Trust.CENTRAL, Trust.LOCAL])
+@pytest.mark.parametrize("trust", [Trust.DISTRIBUTED, Trust.CENTRAL, Trust.LOCAL])
 def test_the_learner_is_told_the_noise_that_lies_on_the_moment(
     tmp_path: Path, released: Seen, kind: Participants, trust: Trust
 ) -> None:
@@ -134,7 +136,7 @@ def test_the_learner_is_told_the_noise_that_lies_on_the_moment(
     noise = []
     for seed in range(3):
         asked = wanted(participants=kind, trust=trust, noise_seed=seed, rounds=0, fusion=False, epsilon=20.0)
-        trained(people, asked, tmp_path / f"{seed}")
+        trained(people, replace(asked, minimum_cohort=people.participants - 1), tmp_path / f"{seed}")
         axes, moment, std = released[-1]
         off = (moment - moment_by_hand(axes, kind)) / std
         noise.append(off[np.triu_indices(len(off), 1)])
