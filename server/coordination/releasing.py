@@ -27,7 +27,7 @@ def release(
     """
     signer = ReleaseSigner.open(Path(config.signing_key), config.run_name) if config.signing_key else None
     registry = Registry(config.registry)
-    watched, words = watched_exposure(registry, learner, catalogue)
+    watched, words = watched_exposure(registry, learner, catalogue, card)
     if watched.damped:
         log.warning(
             "%d items would have been shown more than twice as much as by version %s and are damped; "

@@ -193,6 +193,12 @@ def test_a_release_is_compared_with_what_is_served_and_its_card_says_so(
     registry.promote(registry.add(learner.weights, card_of(learner, item_ids="others")).version)
     again = release(settings, learner, CATALOGUE, card_of(learner))
     assert again.card["exposure"]["compared_with"] is None
+    assert "another item_ids" in caplog.text
+    registry.promote(registry.add(learner.weights, card_of(learner, privacy={"epsilon": 8.0})).version)
+    for epsilon, compared in ((8.01, True), (4.0, False), (None, False)):
+        card = card_of(learner, privacy={"epsilon": epsilon})
+        found = release(settings, learner, CATALOGUE, card).card["exposure"]["compared_with"]
+        assert (found is not None) == compared
     registry.promote(first.version)
     caplog.clear()
     with caplog.at_level(logging.WARNING):
