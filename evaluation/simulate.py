@@ -28,6 +28,8 @@ from simulation.population import CONSENT_ORIGIN
 from simulation.staging import drop_stage
 
 KEY_METRIC = "ndcg@10"
+NAMED_ITEMS = 5
+"""Damped items that the report names; the card names more."""
 WEAK_EPSILON = 20.0
 
 
@@ -62,7 +64,7 @@ def simulate(settings: ExperimentSettings, watch: Watch) -> dict[str, Any]:
         "minimum_cohort": experiment.federation.minimum_cohort,
     }
     report["config_hash"] = config_hash(report["config"])
-    report["warnings"] = _warnings(experiment)
+    report["warnings"] = _warnings(experiment) + _damped(released)
     report["run_id"] = uuid.uuid4().hex
     write(settings.out, report)
     return report
@@ -248,6 +250,18 @@ def _warnings(experiment: Experiment) -> list[str]:
             "single shoppers. Do not publish this report."
         )
     return warnings
+
+
+def _damped(released: Released) -> list[str]:
+    """Return a warning that names items which the watch over exposure held back."""
+    words = released.version.card["exposure"]
+    if not words["damped_items"]:
+        return []
+    named = ", ".join(str(row["item"]) for row in words["damped"][:NAMED_ITEMS])
+    return [
+        f"{words['damped_items']} items would have been shown more than twice as much as by version "
+        f"{words['compared_with']}, which was in service, and were damped: {named} and so on; see docs/poisoning.md."
+    ]
 
 
 def _weak_guarantees(experiment: Experiment) -> list[str]:
