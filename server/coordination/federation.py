@@ -76,7 +76,7 @@ class Federation:
         )
 
     def run(self) -> None:
-        """Run all stages of the plan in order; a model that can rank is kept where the budget ends before the plan."""
+        """Run all stages of the plan in order; where the budget ends early, a model that can rank is kept."""
         self._counts()
         heads = self._heads()
         bases = self._gram(heads) if self._has(Stage.GRAM) else self._content_bases(heads)
