@@ -1,8 +1,7 @@
 """Which items may be listed, and in what order, for every surface but search, whose order is `found`'s.
 
 The neighbours of the session, what goes with the basket and the popular are all in the one inner product that the
-index searches. Two kinds of items are added to what it finds: the freshest, because freshness counts on candidates
-only, and with an index that is not exact the most popular.
+index searches. The freshest items are added to what it finds, because freshness counts on candidates only.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import numpy.typing as npt
 from model.features import FUSION_FEATURES
 from server.serving.fields import field_of
 from server.serving.found import found
-from server.serving.nearest import Candidates, Question, nearest, together
+from server.serving.nearest import LISTED, Candidates, Question, nearest, together
 from server.serving.pools import freshness, pools_of
 from server.serving.profile import Profile
 from server.serving.query import RankQuery, Surface
@@ -48,7 +47,7 @@ def generate(
             field=field_of(snapshot, query),
             wanted=count,
             freshest=fresh,
-            listed_at=pools.listed_at if pools.latest > query.timestamp else None,
+            moment=query.timestamp if pools.latest > query.timestamp else LISTED,
         )
         for query, profile, part, count, fresh in zip(queries, profiles, parts, wanted, freshest, strict=True)
     ]
@@ -72,24 +71,17 @@ def _by_itself(snapshot: Snapshot, question: Question) -> Candidates:
 def _ordered(snapshot: Snapshot, question: Question, items: Ints, scores: Floats) -> Candidates:
     """The items that were found, with the extra ones, in the order of the whole score."""
     fresh = float(question.parts.weights[_FRESH])
-    extra = _extra(snapshot, question, items, fresh)
-    if len(extra):
+    if fresh or question.freshest:
+        extra = _freshest(snapshot, question, items)
         items = np.concatenate([items, extra])
         scores = np.concatenate([scores, snapshot.index.score(question.parts.query, extra)])
-    if fresh:
-        scores = scores + fresh * freshness(snapshot.items, items, question.query.timestamp)
-    if len(extra) or fresh:
+        scores += fresh * freshness(snapshot.items, items, question.query.timestamp)
         order = np.argsort(-scores, kind="stable")
         items, scores = items[order], scores[order]
     return Candidates(items=items, scores=scores, notices=question.field.notices)
 
 
-def _extra(snapshot: Snapshot, question: Question, items: Ints, fresh: float) -> Ints:
-    """Items that the search may have missed; none where every item was scored."""
-    with_freshest = bool(fresh) or question.freshest
-    if not with_freshest and snapshot.index.exact:
-        return items[:0]
-    pools = pools_of(snapshot)
-    freshest = pools.freshest(question.query.timestamp) if with_freshest else items[:0]
-    more = np.setdiff1d(np.concatenate([freshest, pools.popular]), items)
-    return more[question.keeps(more)]
+def _freshest(snapshot: Snapshot, question: Question, items: Ints) -> Ints:
+    """The items listed last that may be listed here and are not among those found."""
+    more = np.setdiff1d(pools_of(snapshot).freshest(question.query.timestamp), items)
+    return more[question.keeps(snapshot, more)]

@@ -41,7 +41,7 @@ def _holding_words(snapshot: Snapshot, question: Question, matches: Matches | No
     if matches is None:
         return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
     rows = np.flatnonzero(snapshot.items.servable[matches.items])
-    rows = rows[question.keeps(matches.items[rows])]
+    rows = rows[question.keeps(snapshot, matches.items[rows])]
     shares, least = matches.shares[rows], 0
     if len(rows) > question.wanted:
         least = np.partition(shares, -question.wanted)[-question.wanted]

@@ -6,12 +6,13 @@ import numpy as np
 import numpy.typing as npt
 
 from server.serving.index_coarse import Coarse
+from server.serving.kernels_search import best_of_proposed, largest_of_each
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 
-_BLOCK = 16
-"""Items of which the best stands for all when the cut is looked for."""
+POPULAR = 100
+"""Items with the largest priors that are compared whatever is proposed."""
 _WORTH = 4
 """Comparing all items costs less than choosing among more than this part of them."""
 
@@ -29,14 +30,19 @@ class VectorIndex:
     def __init__(
         self, vectors: Floats, servable: npt.NDArray[np.bool_], coarse: Coarse | None = None
     ) -> None:
-        """Search the given vectors without copying them; `coarse` is an index over the first of them."""
+        """Search the given vectors without copying them; `coarse` is an index over the first of them.
+
+        The most popular items and those newer than `coarse` are compared in every search.
+        """
         self.vectors = vectors
         self.exact = coarse is None
         self.recall = 1.0 if coarse is None else coarse.recall
-        self._servable = servable
-        self._barred = np.flatnonzero(~servable)
         self.coarse = coarse
-        self._newer = np.arange(coarse.items if coarse else 0, len(vectors))
+        self._barred = np.flatnonzero(~servable)
+        if coarse is not None:
+            self._proposable = servable.copy()
+            self._always = _popular_and_newer(vectors, servable, coarse.items)
+            self._proposable[self._always] = False
 
     def search(self, queries: Floats, m: int) -> tuple[Ints, Floats]:
         """The items with the largest inner products, best first, and these, for each row of `queries` (q, D).
@@ -48,9 +54,15 @@ class VectorIndex:
         count = self._candidates(m)
         if self.coarse is None or count > len(self.vectors) // _WORTH:
             return self._compare(queries, m)
+        items, best = (
+            np.empty((len(queries), m), dtype=np.int64),
+            np.empty((len(queries), m), dtype=np.float32),
+        )
         proposed = self.coarse.candidates(queries, count)
-        found = [self._best(query, row[row >= 0], m) for query, row in zip(queries, proposed, strict=True)]
-        return np.stack([items for items, _ in found]), np.stack([scores for _, scores in found])
+        best_of_proposed(self.vectors, queries, proposed, self._proposable, self._always, items, best)
+        for row in np.flatnonzero(items[:, -1] < 0):
+            items[row], best[row] = (found[0] for found in self._compare(queries[row : row + 1], m))
+        return items, best
 
     def score(self, query: Floats, items: Ints) -> Floats:
         """Inner products (n,) of one question (D,) with the vectors of `items` (n,), exactly."""
@@ -62,47 +74,30 @@ class VectorIndex:
         return (self.coarse.factor if self.coarse else 1) * m * len(self.vectors) // servable
 
     def _compare(self, queries: Floats, m: int) -> tuple[Ints, Floats]:
-        single = (
-            len(queries) == 1
-        )  # a product with a vector is many times as fast as with a matrix of one row
+        """Compare with every item."""
+        single = len(queries) == 1
+        # a product with a vector is many times as fast as with a matrix of one row
         scores = (self.vectors @ queries[0])[None] if single else queries @ self.vectors.T
-        scores[:, self._barred] = -np.inf
-        return largest(scores, m)
-
-    def _best(self, query: Floats, proposed: Ints, m: int) -> tuple[Ints, Floats]:
-        """The best of the candidates and of all items newer than the index; of all items where these are too few."""
-        items = np.concatenate([proposed, self._newer]) if self._newer.size else proposed
-        if self._barred.size:
-            items = items[self._servable[items]]
-        if items.size < m:
-            found, scores = self._compare(query[None], m)
-            return found[0], scores[0]
-        places, scores = _largest_of(self.score(query, items), m)
-        return items[places], scores
+        return largest(scores, m, self._barred)
 
 
-def largest(scores: Floats, m: int) -> tuple[Ints, Floats]:
+def largest(scores: Floats, m: int, barred: Ints | None = None) -> tuple[Ints, Floats]:
     """The columns with the `m` largest scores of each row, best first, ties by column, and these scores.
 
-    A score of minus infinity is nobody's: its column is given as -1.
+    A score of minus infinity is nobody's, and those of the columns `barred` become so: the column is given as -1.
     """
     items = np.empty((len(scores), m), dtype=np.int64)
     best = np.empty((len(scores), m), dtype=np.float32)
-    for row, values in enumerate(scores):
-        items[row], best[row] = _largest_of(values, m)
-    items[np.isneginf(best)] = -1
+    largest_of_each(scores, _NOBODY if barred is None else barred, items, best)
     return items, best
 
 
-def _largest_of(scores: Floats, m: int) -> tuple[Ints, Floats]:
-    """The `m` largest of one row.
+_NOBODY = np.empty(0, dtype=np.int64)
 
-    The m-th largest of the blocks' maxima is at most the m-th largest score: so much less is left to sort.
-    """
-    blocks = len(scores) // _BLOCK
-    maxima = scores[: blocks * _BLOCK].reshape(_BLOCK, blocks).max(axis=0) if blocks > m else scores
-    cut = np.partition(maxima, -m)[-m]
-    candidates = np.flatnonzero(scores >= cut)
-    values = scores[candidates]
-    order = np.argsort(-values, kind="stable")[:m]
-    return candidates[order], values[order]
+
+def _popular_and_newer(vectors: Floats, servable: npt.NDArray[np.bool_], known: int) -> Ints:
+    """The servable items with the largest priors, and those from number `known` on."""
+    older = np.flatnonzero(servable[:known])
+    if len(older) > POPULAR:
+        older = older[np.argpartition(vectors[older, -1], len(older) - POPULAR)[len(older) - POPULAR :]]
+    return np.concatenate([np.sort(older), known + np.flatnonzero(servable[known:])])

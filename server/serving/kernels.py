@@ -20,7 +20,7 @@ _KINDS = len(KINDS)
 
 
 @compiled
-def _falling(values: Array) -> Array:
+def falling(values: Array) -> Array:
     """Return the order in which values fall, equal ones as they stand: runs are merged until one is left."""
     size = len(values)
     order, merged = np.arange(size), np.empty(size, dtype=np.int64)
@@ -53,7 +53,7 @@ def newest_first(rows: Array, kinds: Array, times: Array, now: int, past: Array)
             ordered = ordered and (count == 0 or time <= past[2, count - 1])
             count += 1
     if not ordered:
-        order = _falling(past[2, :count])
+        order = falling(past[2, :count])
         for column in range(3):
             past[column, :count] = past[column, :count].copy()[order]
     return count

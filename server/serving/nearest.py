@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from server.serving.fields import Field
+from server.serving.kernels_search import keep
 from server.serving.profile import Profile
 from server.serving.query import RankQuery
 from server.serving.scoring import Parts
@@ -22,8 +23,8 @@ _MORE_FOR_BARRED = 64
 _STEP = 16
 """Depths go by so many for what is barred, so that few differ and questions are searched for together."""
 _WIDER = 8
-_FEW = 100
-"""So few items are looked up one by one in less time than together."""
+LISTED = -1
+"""The moment of a question at which every item with a date is listed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +33,7 @@ class Question:
 
     Attributes:
         freshest: whether the items listed last are candidates whatever their score.
-        listed_at: (items,) when each is listed; None where none has a date after the question's moment.
+        moment: in Unix seconds, by which an item has to be listed; `LISTED` where all are.
     """
 
     query: RankQuery
@@ -41,7 +42,7 @@ class Question:
     field: Field
     wanted: int
     freshest: bool = False
-    listed_at: Ints | None = None
+    moment: int = LISTED
 
     @property
     def depth(self) -> int:
@@ -49,22 +50,12 @@ class Question:
         more = -len(self.profile.barred) // _STEP * -_STEP
         return self.wanted + min(more, _MORE_FOR_BARRED)
 
-    def keeps(self, items: Ints) -> Ints:
+    def keeps(self, snapshot: Snapshot, items: Ints) -> Ints:
         """Places of the items that may be listed: not barred, in the field, listed by now; an item -1 is none."""
-        places = self._not_barred(items)
-        if self.listed_at is not None:
-            places = places[self.listed_at[items[places]] <= self.query.timestamp]
+        places = np.flatnonzero((items >= 0) & ~np.isin(items, self.profile.barred))
+        if self.moment != LISTED:
+            places = places[snapshot.items.listed_at[items[places]] <= self.moment]
         return places if self.field.mask is None else places[self.field.mask[items[places]]]
-
-    def _not_barred(self, items: Ints) -> Ints:
-        barred = self.profile.barred
-        if len(items) <= _FEW:
-            kept = [place for place, item in enumerate(items.tolist()) if item >= 0 and item not in barred]
-            return np.array(kept, dtype=np.int64)
-        inside = items >= 0
-        if barred:
-            inside &= ~np.isin(items, np.fromiter(barred, dtype=np.int64, count=len(barred)))
-        return np.flatnonzero(inside)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,20 +86,25 @@ def together(snapshot: Snapshot, questions: Sequence[Question]) -> list[tuple[In
         rows.setdefault(deepest if snapshot.index.exact else question.depth, []).append(row)
     answers: dict[int, tuple[Ints, Floats]] = {}
     for depth, alike in rows.items():
-        vectors = np.stack([questions[row].parts.query for row in alike])
-        items, scores = snapshot.index.search(vectors, depth)
-        for row, found, values in zip(alike, items, scores, strict=True):
-            cut = questions[row].depth
-            answers[row] = _enough(snapshot, questions[row], found[:cut], values[:cut])
+        answers |= zip(alike, _together(snapshot, [questions[row] for row in alike], depth), strict=True)
     return [answers[row] for row in range(len(questions))]
 
 
-def _enough(snapshot: Snapshot, question: Question, items: Ints, scores: Floats) -> tuple[Ints, Floats]:
-    """Of what was found what may be listed; where that is too little, what a wider search finds."""
-    places = question.keeps(items)
-    if len(places) < question.wanted and question.depth < len(snapshot.items):
-        return _searched(snapshot, question, question.parts.query, question.depth * _WIDER)
-    return items[places], scores[places]
+def _together(snapshot: Snapshot, questions: Sequence[Question], depth: int) -> Iterator[tuple[Ints, Floats]]:
+    """Search once for all; a question of which too little may be listed is searched for again by itself."""
+    vectors = np.stack([question.parts.query for question in questions])
+    items, scores = snapshot.index.search(vectors, depth)
+    depths = np.array([min(question.depth, items.shape[1]) for question in questions])
+    barred = [question.profile.barred for question in questions]
+    ends = np.cumsum([len(mine) for mine in barred])
+    moments = np.array([question.moment for question in questions])
+    kept = np.empty(len(questions), dtype=np.int64)
+    keep(items, scores, depths, np.concatenate(barred), ends, moments, snapshot.items.listed_at, kept)
+    for row, (question, count) in enumerate(zip(questions, kept.tolist(), strict=True)):
+        if count < question.wanted and question.depth < len(snapshot.items):
+            yield _searched(snapshot, question, question.parts.query, question.depth * _WIDER)
+        else:
+            yield items[row, :count], scores[row, :count]
 
 
 def nearest(snapshot: Snapshot, question: Question, vector: Floats) -> tuple[Ints, Floats]:
@@ -126,7 +122,7 @@ def _searched(snapshot: Snapshot, question: Question, vector: Floats, depth: int
     """Search to this depth, and ever deeper until enough items remain or all were looked at."""
     while depth < len(snapshot.items):
         items, scores = snapshot.index.search(vector[None], depth)
-        places = question.keeps(items[0])
+        places = question.keeps(snapshot, items[0])
         if len(places) >= question.wanted:
             return items[0, places], scores[0, places]
         depth *= _WIDER
@@ -135,7 +131,7 @@ def _searched(snapshot: Snapshot, question: Question, vector: Floats, depth: int
 
 def _scored(snapshot: Snapshot, question: Question, vector: Floats, items: Ints) -> tuple[Ints, Floats]:
     """Score these items exactly."""
-    items = items[question.keeps(items)]
+    items = items[question.keeps(snapshot, items)]
     scores = snapshot.index.score(vector, items)
     order = np.argsort(-scores, kind="stable")
     return items[order], scores[order]

@@ -1,4 +1,4 @@
-"""Items that are candidates whoever asks, what is listed at a moment, and what freshness counts."""
+"""The newest items, what is listed at a moment, and what freshness counts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from server.serving.snapshot import Floats, Snapshot
 
 Ints = npt.NDArray[np.int64]
 
-POPULAR = 100
 FRESHEST = 200
 HALF_LIFE_DAYS = 30
 
@@ -26,13 +25,11 @@ class Pools:
     """What of the servable items a question may need that no search gives.
 
     Attributes:
-        popular: the items with the largest released counts.
         dated: (n,) int32 items whose date is known, the first listed first.
         listed_at: (items,) as of the item table.
         latest: the last of the dates; -1 where none is known.
     """
 
-    popular: Ints
     dated: npt.NDArray[np.int32]
     listed_at: Ints
     latest: int
@@ -56,7 +53,6 @@ def pools_of(snapshot: Snapshot) -> Pools:
         dated = servable[listed_at[servable] >= 0]
         dated = dated[np.argsort(listed_at[dated], kind="stable")]
         _made[snapshot.index] = Pools(
-            popular=_largest(servable, np.asarray(snapshot.index.vectors[servable, -1]), POPULAR),
             dated=dated.astype(np.int32),
             listed_at=listed_at,
             latest=int(listed_at[dated[-1]]) if len(dated) else -1,
@@ -70,9 +66,3 @@ def freshness(table: ItemTable, items: Ints, now: int) -> Floats:
     days = np.maximum(now - listed, 0) / DAY
     known = (listed >= 0) & (listed <= now)
     return np.where(known, np.exp2(-days / HALF_LIFE_DAYS), 0.0).astype(np.float32)
-
-
-def _largest(items: Ints, values: npt.NDArray[np.generic], count: int) -> Ints:
-    if len(items) <= count:
-        return items
-    return items[np.argpartition(values, len(items) - count)[len(items) - count :]]

@@ -44,7 +44,7 @@ class Profile:
         read: what the user tower reads of them: the newest of each item and kind, up to its limit.
         basket: (e,) which events of `read` are the basket; on cart only.
         anchor: the item looked at; on detail only.
-        barred: items not to be listed.
+        barred: items not to be listed, sorted, each once; -1 may be among them.
         reading: the same events as the tower's input; on detail the item looked at comes last in it.
         unknown: how many of the events told have an item that is not here.
     """
@@ -54,7 +54,7 @@ class Profile:
     read: Past
     basket: npt.NDArray[np.bool_] | None
     anchor: int | None
-    barred: frozenset[int]
+    barred: Ints
     reading: Reading
     unknown: int
 
@@ -155,7 +155,7 @@ def _barred(
     read: Past,
     basket: npt.NDArray[np.bool_] | None,
     anchor: int | None,
-) -> frozenset[int]:
+) -> Ints:
     """Items that this answer may not list: hidden, the item looked at, and what the shopper has done with."""
     barred = set(table.find(query.hidden).tolist()) if query.hidden else set()
     if anchor is not None:
@@ -167,4 +167,4 @@ def _barred(
             barred.update(
                 set(read.items[read.kinds == _ADDED].tolist()) - bought, read.items[basket].tolist()
             )
-    return frozenset(barred)
+    return np.array(sorted(barred), dtype=np.int64)

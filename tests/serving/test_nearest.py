@@ -48,7 +48,6 @@ def test_with_knobs_on_an_answer_is_the_same_alone_and_in_any_batch(
         return np.where(items % 7 == m % 7, -1, items), scores
 
     if not exact:
-        monkeypatch.setattr("server.serving.pools.POPULAR", 2)
         monkeypatch.setattr(index, "search", missing_more_when_shallow)
         monkeypatch.setattr(index, "exact", False)
     for batch in (QUESTIONS, QUESTIONS[::-1], [*QUESTIONS[1:], *QUESTIONS]):
@@ -58,15 +57,3 @@ def test_with_knobs_on_an_answer_is_the_same_alone_and_in_any_batch(
             assert together.candidates == alone.candidates
             assert together.propensities is not None and alone.propensities is not None
             assert together.propensities.tolist() == alone.propensities.tolist()
-
-
-def test_many_items_are_barred_as_few_are(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether they are looked up one by one or together, whatever is barred, filtered or missing."""
-    questions = [
-        replace(HOME, k=60),
-        replace(HOME, k=60, hidden=["item-03", "item-59", "gone"], history=bought(*range(5, 30))),
-        replace(HOME, k=60, merchants=["merchant-1"], hidden=["item-04"]),
-    ]
-    listed = [ids(ranking) for ranking in engine.rank(questions)]
-    monkeypatch.setattr("server.serving.nearest._FEW", -1)
-    assert [ids(ranking) for ranking in engine.rank(questions)] == listed
