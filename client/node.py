@@ -38,8 +38,9 @@ from privacy.key_files import read_private
 
 log = logging.getLogger("fedrank.node")
 
-LONGEST_PAUSE: Final = 1.0
-FIRST_WAIT, LONGEST_WAIT = 0.1, 1.0
+LONGEST_PAUSE: Final = 0.25
+"""The coordinator holds a question for messages until there is one; this is for when it cannot."""
+FIRST_WAIT, LONGEST_WAIT = 0.05, 1.0
 """Pauses between looks for a part of a message that is still on its way, in seconds."""
 TURNED_AWAY: Final = 77
 """Exit status of a node that the coordinator does not let in."""

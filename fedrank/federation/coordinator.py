@@ -35,7 +35,7 @@ class CoordinatorServices:
     def _superlink(self, port: int, certificate: Path, key: Path) -> Service:
         return Service(
             name="superlink",
-            target="flwr.superlink.cli.flower_superlink:flower_superlink",
+            target="server.coordination.superlink_process:main",
             arguments=(
                 *("--host", LOOPBACK, "--port", str(port), "--isolation", "process"),
                 *("--ssl-ca-certfile", str(self._files.authority / AUTHORITY)),

@@ -19,6 +19,7 @@ from privacy.certificate_authority import AUTHORITY
 from proto.federation import PROTOCOL
 from server.coordination.executor import READY
 from server.coordination.fleet_proxy import ANSWER_SECONDS, FleetProxy
+from server.coordination.mail import Mail
 from server.coordination.members import LOOK_SECONDS, MemberFiles, Members
 from server.coordination.roster import Roster
 from server.coordination.superlink_files import SuperLinkFiles
@@ -53,9 +54,10 @@ async def _serve(told: argparse.Namespace) -> None:
     files = MemberFiles(members=told.members, authority=told.authority, revoked=told.revoked)
     members = Members(files, told.domain, time.time, time.monotonic)
     pair = _Pair(certificate=told.certificate, key=told.key)
-    async with _superlink(SuperLinkFiles.of(told.data)) as superlink:
+    link = SuperLinkFiles.of(told.data)
+    async with _superlink(link) as superlink:
         config = uvicorn.Config(
-            FleetProxy(members, superlink).app(),
+            FleetProxy(members, Mail(link.database), superlink).app(),
             host=told.host,
             port=told.port,
             ssl_certfile=str(pair.certificate),
@@ -72,7 +74,9 @@ async def _serve(told: argparse.Namespace) -> None:
         assert config.ssl is not None
         config.ssl.minimum_version = ssl.TLSVersion.TLSv1_3
         server = uvicorn.Server(config)
-        following = asyncio.create_task(_follow(Roster(members, told.data, time.monotonic), config.ssl, pair, server))
+        following = asyncio.create_task(
+            _follow(Roster(members, told.data, time.monotonic), config.ssl, pair, server)
+        )
         await server.serve()
         following.cancel()
 

@@ -2,6 +2,7 @@
 
 A node signs the time of every call with its key. Before a body is read, that key must belong to a member whose
 certificate is valid now, and the signature must be its. The SuperLink then checks the signature and the node again.
+A node's question for messages is held until there is one, or for `HOLD_SECONDS`.
 """
 
 from __future__ import annotations
@@ -15,12 +16,16 @@ from typing import Final
 
 import httpx
 from flwr.common.constant import TIMESTAMP_HEADER
+from flwr.proto.fleet_pb2 import PullMessagesRequest
 from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER, FLEET_HTTP_SIGNATURE_HEADER
+from flwr.supercore.protobuf.constants import PROTOBUF_MEDIA_TYPE
+from google.protobuf.message import DecodeError
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from server.coordination.mail import Mail
 from server.coordination.members import Members, NotAMember
 
 log = logging.getLogger("fedrank.coordination.fleet")
@@ -39,6 +44,8 @@ LARGEST_BODY: Final[Mapping[str, int]] = {
     "push-object": LARGE,
 }
 """The calls that are forwarded, and the bytes that each may bring. Flower cuts arrays into objects of 5 MiB."""
+PULL: Final = "pull-messages"
+HOLD_SECONDS: Final = 3.0
 BODY_SECONDS: Final = 60.0
 """How long a node may take to send a body."""
 ANSWER_SECONDS: Final = 30.0
@@ -58,9 +65,9 @@ class TooLarge(Exception):
 class FleetProxy:
     """Answers the fleet's calls."""
 
-    def __init__(self, members: Members, superlink: httpx.AsyncClient) -> None:
-        """Forward to the SuperLink that the client's base address names."""
-        self._members, self._superlink = members, superlink
+    def __init__(self, members: Members, mail: Mail, superlink: httpx.AsyncClient) -> None:
+        """Forward to the SuperLink that the client's base address names; `mail` looks into its database."""
+        self._members, self._mail, self._superlink = members, mail, superlink
         self._places = asyncio.Semaphore(CALLS_AT_ONCE)
         self._turns = asyncio.Semaphore(FORWARDED_AT_ONCE)
         self._turned_away: dict[str, str] = {}
@@ -77,22 +84,42 @@ class FleetProxy:
             return _refused(404, f"there is no call {call[:64]!r} here")
         try:
             merchant = self._members.check(*_shown(request))
+            self._welcome(merchant)
+            if call == PULL:
+                return await self._held(request, merchant)
+            async with self._places:
+                body = await self._body(request, call, merchant)
+                return body if isinstance(body, Response) else await self._forwarded(request, call, body)
         except NotAMember as refusal:
             return self._turn_away(refusal)
-        self._welcome(merchant)
-        async with self._places:
-            return await self._forwarded(request, call, merchant)
 
-    async def _forwarded(self, request: Request, call: str, merchant: str) -> Response:
+    async def _held(self, request: Request, merchant: str) -> Response:
+        """Forward a question for messages when there is one; a node that has gone meanwhile would lose it."""
+        body = await self._body(request, PULL, merchant)
+        if isinstance(body, Response):
+            return body
+        try:
+            node = PullMessagesRequest.FromString(body).node.node_id
+        except DecodeError:
+            return _refused(400, "the question for messages cannot be read")
+        if not await self._mail.arrived(node, HOLD_SECONDS) or await request.is_disconnected():
+            return Response(b"", media_type=PROTOBUF_MEDIA_TYPE)
+        self._members.check(*_shown(request))  # it may have been revoked meanwhile
+        return await self._forwarded(request, PULL, body)
+
+    async def _body(self, request: Request, call: str, merchant: str) -> bytes | Response:
+        """Read a body within its bounds, or say why not."""
         try:
             async with asyncio.timeout(BODY_SECONDS):
-                body = await _body(request, LARGEST_BODY[call])
+                return await _read(request, LARGEST_BODY[call])
         except TooLarge:
             log.warning("merchant %s sends more than %d bytes with %s", merchant, LARGEST_BODY[call], call)
             return _refused(413, f"{call} may bring {LARGEST_BODY[call]} bytes; send less")
         except TimeoutError:
             log.warning("merchant %s took more than %.0f seconds to send %s", merchant, BODY_SECONDS, call)
             return _refused(408, f"the body took more than {BODY_SECONDS:.0f} seconds; try again")
+
+    async def _forwarded(self, request: Request, call: str, body: bytes) -> Response:
         headers = {
             name: value
             for name, value in request.headers.items()
@@ -136,7 +163,7 @@ def _shown(request: Request) -> tuple[bytes, bytes, bytes]:
         raise NotAMember("", "the call shows no key and signature of a node") from error
 
 
-async def _body(request: Request, largest: int) -> bytes:
+async def _read(request: Request, largest: int) -> bytes:
     parts, size = [], 0
     async for part in request.stream():
         size += len(part)

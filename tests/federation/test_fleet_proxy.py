@@ -12,6 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from flwr.proto.fleet_pb2 import PullMessagesRequest
+from flwr.proto.node_pb2 import Node
 from member_files import AFTER_THE_END, Fellowship, public, signed
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -20,8 +22,10 @@ from starlette.routing import Route
 
 from server.coordination import fleet_proxy
 from server.coordination.fleet_proxy import SMALL, FleetProxy
+from server.coordination.mail import Mail
+from server.coordination.members import LOOK_SECONDS
 
-PULL = "/v1/fleet/pull-messages"
+BEAT = "/v1/fleet/send-node-heartbeat"
 
 
 @dataclass
@@ -47,6 +51,7 @@ class Door:
     fellowship: Fellowship
     key: ec.EllipticCurvePrivateKey
     upstream: Upstream = field(default_factory=Upstream)
+    mail: Mail = field(default_factory=lambda: Mail(Path("/nowhere/superlink.db")))
 
     def headers(self, key: ec.EllipticCurvePrivateKey | None = None) -> dict[str, str]:
         """What a node shows with a call."""
@@ -67,7 +72,7 @@ class Door:
             behind = httpx.AsyncClient(
                 transport=httpx.ASGITransport(self.upstream.app()), base_url="http://superlink"
             )
-            proxy = FleetProxy(self.fellowship.members(), behind)
+            proxy = FleetProxy(self.fellowship.members(), self.mail, behind)
             async with (
                 behind,
                 httpx.AsyncClient(
@@ -98,10 +103,10 @@ def door(tmp_path: Path) -> Door:
 
 def test_a_members_call_goes_through_whole(door: Door) -> None:
     """Body and answer are passed on as they are; of the headers, Flower's own and the type."""
-    answer = door.post(PULL, headers={"cookie": "x=1", "x-forwarded-for": "10.0.0.1"})
+    answer = door.post(BEAT, headers={"cookie": "x=1", "x-forwarded-for": "10.0.0.1"})
     assert (answer.status_code, answer.content) == (200, b"answer")
     ((path, body, headers),) = door.upstream.calls
-    assert (path, body) == (PULL, b"question")
+    assert (path, body) == (BEAT, b"question")
     assert headers["flwr-public-key"] == door.headers()["flwr-public-key"]
     assert "cookie" not in headers
     assert "x-forwarded-for" not in headers
@@ -128,7 +133,7 @@ def test_nothing_but_the_calls_of_nodes_is_forwarded(door: Door, path: str) -> N
 
 def test_a_call_without_a_signature_ends_at_the_door(door: Door) -> None:
     """Nobody is let in for knowing a public key."""
-    answer = door.run(lambda client: client.post(PULL, headers={"flwr-public-key": "AAAA"}))
+    answer = door.run(lambda client: client.post(BEAT, headers={"flwr-public-key": "AAAA"}))
     assert answer.status_code == 401
     assert door.upstream.calls == []
 
@@ -136,7 +141,7 @@ def test_a_call_without_a_signature_ends_at_the_door(door: Door) -> None:
 def test_a_strangers_call_ends_at_the_door(door: Door) -> None:
     """A key that belongs to no member is turned away with the next step."""
     stranger = door.headers(ec.generate_private_key(ec.SECP256R1()))
-    answer = door.run(lambda client: client.post(PULL, headers=stranger))
+    answer = door.run(lambda client: client.post(BEAT, headers=stranger))
     assert answer.status_code == 401
     assert "belongs to no member" in answer.json()["detail"]
     assert door.upstream.calls == []
@@ -149,8 +154,8 @@ def test_a_revoked_member_is_told_why_and_the_log_names_it_once(
     door.fellowship.revoke("north")
 
     async def twice(client: httpx.AsyncClient) -> httpx.Response:
-        await client.post(PULL, headers=door.headers())
-        return await client.post(PULL, headers=door.headers())
+        await client.post(BEAT, headers=door.headers())
+        return await client.post(BEAT, headers=door.headers())
 
     with caplog.at_level(logging.WARNING):
         answer = door.run(twice)
@@ -164,7 +169,7 @@ def test_a_revoked_member_is_told_why_and_the_log_names_it_once(
 def test_an_expired_member_is_turned_away(door: Door) -> None:
     """The end of a certificate needs nobody to act."""
     door.fellowship.times.wall += AFTER_THE_END
-    answer = door.post(PULL)
+    answer = door.post(BEAT)
     assert answer.status_code == 401
     assert "expired" in answer.json()["detail"]
 
@@ -179,7 +184,7 @@ def test_a_body_that_is_too_large_is_not_kept(door: Door) -> None:
             sent += 1
             yield bytes(SMALL // 4)
 
-    assert door.post(PULL, endless()).status_code == 413
+    assert door.post(BEAT, endless()).status_code == 413
     assert door.upstream.calls == []
 
 
@@ -191,7 +196,53 @@ def test_a_body_that_comes_too_slowly_is_given_up(door: Door, monkeypatch: pytes
         yield b"begin"
         await asyncio.sleep(30)
 
-    assert door.post(PULL, stuck()).status_code == 408
+    assert door.post(BEAT, stuck()).status_code == 408
+
+
+@dataclass
+class Letters(Mail):
+    """Mail of which a test says whether it has come; `then` happens while a node waits."""
+
+    come: bool = True
+    then: Callable[[], None] = lambda: None
+    asked: list[int] = field(default_factory=list)
+
+    async def arrived(self, node: int, seconds: float) -> bool:
+        """Note who asks."""
+        self.asked.append(node)
+        self.then()
+        return self.come
+
+
+QUESTION = PullMessagesRequest(node=Node(node_id=7)).SerializeToString()
+PULL = "/v1/fleet/pull-messages"
+
+
+@pytest.mark.parametrize("come", [True, False])
+def test_a_question_for_messages_reaches_the_superlink_when_there_are_some(door: Door, come: bool) -> None:
+    """Otherwise the node gets Flower's answer for none, and the SuperLink is left alone."""
+    door.mail = letters = Letters(come=come)
+    answer = door.post(PULL, QUESTION)
+    assert letters.asked == [7]
+    assert (answer.status_code, answer.content) == (200, b"answer" if come else b"")
+    assert len(door.upstream.calls) == int(come)
+
+
+def test_a_node_that_is_revoked_while_it_waits_gets_nothing(door: Door) -> None:
+    """Membership is looked at again before its message is taken from the SuperLink."""
+
+    def revoked() -> None:
+        door.fellowship.revoke("north")
+        door.fellowship.times.later(LOOK_SECONDS)
+
+    door.mail = Letters(then=revoked)
+    assert door.post(PULL, QUESTION).status_code == 401
+    assert door.upstream.calls == []
+
+
+def test_a_question_for_messages_that_is_none_is_refused(door: Door) -> None:
+    """Bytes that are no question never reach the SuperLink."""
+    assert door.post(PULL, b"\xff\xff\xff").status_code == 400
 
 
 def test_a_superlink_that_is_away_is_told_as_such(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,7 +252,7 @@ def test_a_superlink_that_is_away_is_told_as_such(door: Door, monkeypatch: pytes
         raise httpx.ConnectError("refused")
 
     async def call(client: httpx.AsyncClient) -> httpx.Response:
-        request = client.build_request("POST", PULL, content=b"", headers=door.headers())
+        request = client.build_request("POST", BEAT, content=b"", headers=door.headers())
         return await client.send(request)
 
     monkeypatch.setattr(httpx.AsyncClient, "post", refused)

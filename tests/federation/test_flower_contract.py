@@ -10,11 +10,14 @@ import zipfile
 from importlib.metadata import requires, version
 
 from flwr.common import constant
+from flwr.server.superlink.linkstate.sql_linkstate import SqlLinkState
 from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER, FLEET_HTTP_SIGNATURE_HEADER
 from flwr.supercore.inflatable import inflatable_utils
+from flwr.superlink import main as superlink
 from flwr.supernode.fleet_http_client import FleetHttpClient
 
 from client.node_connection import HEARTBEAT_SECONDS
+from server.coordination import superlink_process
 from server.coordination.bundle import RUN, bundle
 from server.coordination.fleet_proxy import LARGE, LARGEST_BODY
 
@@ -58,6 +61,34 @@ def test_the_pause_before_a_second_look_can_be_set() -> None:
     """Flower's own is a second."""
     for pull in (inflatable_utils.pull_objects, inflatable_utils.pull_and_inflate_object_from_tree):
         assert {"initial_backoff", "backoff_cap"} <= set(pull.__kwdefaults__ or {})
+
+
+def test_the_superlinks_layers_are_those_that_are_known() -> None:
+    """What is left out is there, and what guards the calls of nodes and of executors stays."""
+    names = {superlink_process.name_of(layer) for layer in superlink._get_middleware()}
+    assert names - superlink_process.UNUSED == {
+        "BaseHTTPMiddleware",
+        "ControlAuthenticationMiddleware",
+        "ProtobufTranslationMiddleware",
+        "NodeAuthMiddleware",
+    }
+    assert names >= superlink_process.UNUSED
+
+
+def test_the_superlinks_bookkeeping_can_be_replaced() -> None:
+    """Both take the state alone, or anything, and return nothing that is used."""
+    assert list(inspect.signature(SqlLinkState._cleanup_expired_task_tokens).parameters) == ["self"]
+    assert inspect.signature(SqlLinkState.store_traffic).return_annotation is None
+
+
+def test_what_is_seldom_done_is_done_at_most_once_in_its_time() -> None:
+    """Whoever asks first does it for everybody."""
+    clock, done = [0.0], list[float]()
+    clean = superlink_process.seldom(done.append, 1.0, lambda: clock[0])
+    for moment in (0.0, 0.5, 0.999, 1.0, 1.5, 7.0):
+        clock[0] = moment
+        clean(moment)
+    assert done == [0.0, 1.0, 7.0]
 
 
 def test_the_proxy_knows_every_call_of_a_node_but_registration() -> None:

@@ -166,7 +166,7 @@ def test_a_killed_superlink_comes_back_and_knows_its_nodes(federation: Federatio
     """What it knows lies in a database file; the nodes find it again."""
     until(lambda: federation.online() >= STAYING, "the nodes never came online")
     before = {merchant: node.id for merchant, node in federation.nodes().items()}
-    os.kill(federation.child("coordinator", "flower_superlink"), signal.SIGKILL)
+    os.kill(federation.child("coordinator", "superlink_process"), signal.SIGKILL)
     until(lambda: federation.nodes() == {}, "the SuperLink did not die")
     until(lambda: federation.online() >= STAYING, "the nodes never came back")
     assert {merchant: node.id for merchant, node in federation.nodes().items()} == before
