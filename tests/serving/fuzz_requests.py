@@ -14,10 +14,13 @@ from typing import Any
 
 import atheris
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
+ROOT = Path(__file__).parents[2]
+KERNELS = [f"server.serving.{file.stem}" for file in (ROOT / "server" / "serving").glob("kernels*.py")]
+
+sys.path.insert(0, str(ROOT))
 with atheris.instrument_imports(  # but for what is compiled: instrumented, it could not be
     include=["server.serving"],
-    exclude=[f"server.serving.{name}" for name in ("kernels", "kernels_reasons", "kernels_wire")],
+    exclude=KERNELS,
 ):
     from server.serving.answer import write_ranking
     from server.serving.engine import Engine
