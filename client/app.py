@@ -10,16 +10,14 @@ from flwr.clientapp import ClientApp
 from numpy.typing import NDArray
 
 from client import stages, work
-from client.charging import AlreadyAnswered, PriceRefused, reserve
+from client.charging import AlreadyAnswered, CapReached, PriceRefused, reserve
 from client.cohort import Cohort, cohort_at, home_of
 from client.public import check_public
 from client.secure_party import Party, party_at
 from client.versions import VersionRefused, take_version
 from client.whole import whole
 from privacy.errors import (
-    BudgetExceeded,
     CertificateError,
-    LedgerConflict,
     ManifestError,
     QuotaExceeded,
     SecureAggregationError,
@@ -48,10 +46,9 @@ REGISTRY = "registry"
 
 REFUSALS = (
     WireError,
-    BudgetExceeded,
     QuotaExceeded,
-    LedgerConflict,
     AlreadyAnswered,
+    CapReached,
     PriceRefused,
     CertificateError,
     IdentityError,
@@ -203,6 +200,7 @@ def _answer(message: Message, context: Context, compute: stages.Work) -> Message
     public = _public(message)
     cohort = cohort_at(home_of(context.node_config, context.run_config))
     try:
+        _check_stage(task, message)
         party = _checked_party(context, task, message, cohort.participants)
         check_public(task.stage, public, len(cohort.catalogue), cohort.units)
         passed("answer: before charge")
@@ -216,6 +214,15 @@ def _answer(message: Message, context: Context, compute: stages.Work) -> Message
         cohort.ledger.commit(charge.release_id, charge.holder)
     passed("answer: before reply")
     return _reply(message, task, cohort, content)
+
+
+def _check_stage(task: Task, message: Message) -> None:
+    """Refuse a question for another stage than the one that is checked, charged and signed for."""
+    asked = message.metadata.message_type
+    if asked != f"train.{task.stage}":
+        raise WireError(
+            f"a question {asked!r} came with a task of stage {task.stage!r}; they must be the same"
+        )
 
 
 def _parts(

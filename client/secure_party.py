@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,14 +17,21 @@ from numpy.typing import NDArray
 from client.charging import PRICE_TOLERANCE
 from client.stages import shortened
 from privacy.accountant import mu_of
+from privacy.distributed_noise import NoiseShare
 from privacy.errors import ManifestError, SecureAggregationError
 from privacy.federation_identity import Identity, node_identity
 from privacy.federation_manifest import FederationManifest
-from privacy.plan import Trust
+from privacy.fixed_point import GRID
+from privacy.plan import Trust, gaussian_delta
 from privacy.secagg.encoding import encode
+from privacy.secagg.manifest import RoundManifest
 from privacy.secagg.messages import Confirmations, Delivery, Invitation, Masked, Message, Roster, Survivors
 from privacy.secagg.participant import Limits, Participant
-from proto.federation import RELEASE_ID, Phase, Task
+from proto.federation import RELEASE_ID, Phase, Task, layout_of
+
+WIDE: Final = 64
+FINENESS: Final = 2.0**-20
+"""Coarsest unit of a contribution without noise in shares, in clipping norms."""
 
 Record = Mapping[str, object]
 
@@ -84,6 +92,7 @@ class Party:
             return
         current = self._current(task.release_id)
         current.manifest.check_same(task.to_record())
+        _check_unit(task, current.manifest)
         _check_cohort(task.minimum_cohort, current.manifest.minimum_cohort * participants)
         current.receive(Delivery.from_record(record or {}))
 
@@ -101,11 +110,14 @@ class Party:
         return shortened(parts, task.clipping_norm * declared)
 
     def masked(self, task: Task, parts: Mapping[str, NDArray[np.float64]]) -> Masked:
-        """Return a contribution under all its masks; raises `SecureAggregationError` where it does not fit."""
+        """Return a contribution under all its masks; raises `SecureAggregationError` where it does not fit.
+
+        What passes a narrow modulus wraps: a refusal would tell, without noise, that an entry is large.
+        """
         current = self._current(task.release_id)
         manifest = current.manifest
-        units = encode(laid_out(parts, manifest.layout), manifest.step, manifest.modulus_bits, parties=1)
-        masked = current.contribute(units)
+        units = encode(laid_out(parts, manifest.layout), manifest.step, WIDE, parties=1)
+        masked = current.contribute(units.astype(manifest.dtype))
         self._answered.add(task.release_id)
         return masked
 
@@ -132,7 +144,7 @@ class Party:
 
 def _check_cap(task: Task, agreed: FederationManifest) -> None:
     """Refuse a cap on a shopper's account above the budget that was agreed."""
-    cap = mu_of(agreed.epsilon, agreed.delta) ** 2
+    cap = mu_of(agreed.epsilon, gaussian_delta(Trust(task.trust), agreed.delta)) ** 2
     if task.trust != Trust.NONE and not task.cap_mu2 <= cap * (1 + PRICE_TOLERANCE):
         raise ManifestError(
             f"the task's cap on an account is mu^2 {task.cap_mu2:.6g}; epsilon {agreed.epsilon:g} at delta "
@@ -145,6 +157,26 @@ def _check_cohort(calibrated: int, promised: int) -> None:
     if calibrated > promised:
         raise ManifestError(
             f"the task's noise is calibrated for {calibrated} participants, and a sum of {promised} may be released"
+        )
+
+
+def _check_unit(task: Task, manifest: RoundManifest) -> None:
+    """Refuse a unit or a layout that lets a sum say more than the noisy sum of all.
+
+    On a coarser grid than that of its noise every contribution would be rounded by itself, under its own share of
+    the noise alone, and the shares of others would not cover what is left of it.
+    """
+    layout = layout_of(task)
+    if dict(manifest.layout) != layout:
+        raise ManifestError("the task's layout is not that of the signed manifest; the round was changed")
+    if task.trust == Trust.DISTRIBUTED:
+        least = most = NoiseShare.of(task, sum(layout.values())).step
+    else:
+        least, most = GRID, max(GRID, FINENESS * task.clipping_norm)
+    if not least <= manifest.step <= most:
+        raise ManifestError(
+            f"the round's unit is {manifest.step:.6g}; at this noise and clipping norm it must be {least:.6g} to "
+            f"{most:.6g}"
         )
 
 

@@ -31,6 +31,8 @@ _COUNTER: Final = bytes(16)
 _CHUNK_BYTES: Final = 2**18
 """Masks are made and added in pieces that stay in the processor's cache."""
 _ZEROS: Final = bytes(_CHUNK_BYTES)
+_PROBE: Final = X25519PrivateKey.from_private_bytes(bytes(KEY_BYTES))
+"""Tries public keys; it protects nothing."""
 
 
 def private_key(secret: bytes) -> X25519PrivateKey:
@@ -44,8 +46,17 @@ def public_of(private: X25519PrivateKey) -> bytes:
 
 
 def is_public_key(key: bytes) -> bool:
-    """Return whether bytes are one spelling of an X25519 public key: 32 bytes whose unused top bit is clear."""
-    return len(key) == KEY_BYTES and not key[-1] & 0x80
+    """Return whether bytes are the one spelling of an X25519 public key with which a secret can be agreed on.
+
+    That is 32 bytes whose unused top bit is clear, and no point of small order: it agrees on zeros with every key.
+    """
+    if len(key) != KEY_BYTES or key[-1] & 0x80:
+        return False
+    try:
+        _PROBE.exchange(X25519PublicKey.from_public_bytes(key))
+    except ValueError:
+        return False
+    return True
 
 
 def digest_of(what: str, *parts: str | int | bytes) -> bytes:

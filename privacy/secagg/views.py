@@ -26,7 +26,7 @@ def check_advertisement(manifest: RoundManifest, trusted: Trusted, name: str, on
     if name not in manifest.cohort:
         raise SecureAggregationError(f"{name} is not in the cohort of the signed manifest")
     if not (is_public_key(one.sealing_key) and is_public_key(one.masking_key)):
-        raise SecureAggregationError(f"a public key of {name} is not in its one spelling")
+        raise SecureAggregationError(f"a public key of {name} is none, or has another spelling")
     trusted.check(name, one.certificate, one.statement(manifest.digest, name), one.signature)
 
 

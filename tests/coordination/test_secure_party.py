@@ -11,14 +11,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from secure_world import SHAPES, World, contributions, world
+from secure_world import SHAPES, World, contributions, total, world
 from test_secure_round import task
 
 from client.secure_party import Party, laid_out, party_at
 from client.stages import shortened
 from privacy.accountant import mu_of
+from privacy.distributed_noise import DELTA_SLACK
 from privacy.errors import CertificateError, ManifestError, SecureAggregationError
 from privacy.federation_identity import IdentityError, coordinator_identity, node_identity
+from privacy.fixed_point import GRID
 from privacy.secagg.coordinator import Aggregation
 from privacy.secagg.manifest import RoundManifest
 from proto.federation import RELEASE_ID, Phase, Task
@@ -49,9 +51,14 @@ def manifest(parties: World, asked: Task = SECURE_TASK) -> RoundManifest:
 
 def invitation(parties: World, asked: Task = SECURE_TASK) -> dict[str, Any]:
     """The first question of a round, as a record."""
+    return signed(parties, manifest(parties, asked))
+
+
+def signed(parties: World, changed: RoundManifest) -> dict[str, Any]:
+    """The first question of a round whose manifest the coordinator has made up."""
     identity = coordinator_identity(coordinator_kit(parties.folder))
-    round_ = Aggregation(manifest=manifest(parties, asked), signer=identity.signer, trusted=identity.trusted)
-    return {**round_.begin()[NAMES[0]].to_record(), RELEASE_ID: asked.release_id}
+    round_ = Aggregation(manifest=changed, signer=identity.signer, trusted=identity.trusted)
+    return {**round_.begin()[NAMES[0]].to_record(), RELEASE_ID: changed.release_id}
 
 
 def party(parties: World) -> Party:
@@ -90,6 +97,60 @@ def test_an_account_is_never_capped_above_the_budget_that_was_agreed(tmp_path: P
             asked.check(greedy, None, 1)
         with pytest.raises(SecureAggregationError, match="in no round"):  # the next thing to be checked
             asked.check(replace(greedy, cap_mu2=mu_of(8.0, 1e-6) ** 2), None, 1)
+
+
+def test_the_cap_leaves_delta_what_noise_on_integers_takes_of_it(tmp_path: Path) -> None:
+    """Under trust distributed the agreed delta pays for the slack first; a cap that forgets it is refused."""
+    noised = replace(SECURE_TASK, trust="distributed", noise_multiplier=2.0, mu2=0.25)
+    with world(tmp_path, contributions(3), trust="distributed") as parties:
+        asked = party(parties)
+        with pytest.raises(ManifestError, match="cap on an account"):
+            asked.check(replace(noised, cap_mu2=mu_of(8.0, 1e-6) ** 2), None, 1)
+        with pytest.raises(SecureAggregationError, match="in no round"):  # the next thing to be checked
+            asked.check(replace(noised, cap_mu2=mu_of(8.0, 1e-6 - DELTA_SLACK) ** 2), None, 1)
+
+
+@pytest.mark.parametrize(("trust", "noise"), [("distributed", 2.0), ("none", 0.0)])
+@pytest.mark.parametrize("factor", [2.0**-12, 2.0**24])
+def test_a_unit_under_which_contributions_would_be_rounded_one_by_one_is_refused(
+    tmp_path: Path, trust: str, noise: float, factor: float
+) -> None:
+    """On a coarse grid others' shares of noise cover nothing; a fine one would refuse by what an entry holds."""
+    asked = replace(SECURE_TASK, trust=trust, noise_multiplier=noise, mu2=0.25, cap_mu2=1.0)
+    with world(tmp_path, contributions(3), trust=trust) as parties:
+        honest, victim = manifest(parties, asked), party(parties)
+        victim.answer(Phase.ADVERTISE, signed(parties, replace(honest, step=honest.step * factor)))
+        with pytest.raises(ManifestError, match="the round's unit is"):
+            victim.check(asked, {}, 1)
+        victim.answer(Phase.ADVERTISE, signed(parties, honest))
+        with pytest.raises(SecureAggregationError):  # only the shares of the others are missing
+            victim.check(asked, {}, 1)
+
+
+def test_a_layout_that_is_not_the_signed_one_is_refused(parties: World) -> None:
+    """Entries that a task adds would have noise, and no place; sensitivity counts the entries of the task."""
+    victim = party(parties)
+    victim.answer(Phase.ADVERTISE, invitation(parties))
+    with pytest.raises(ManifestError, match="layout is not that of the signed manifest"):
+        victim.check(with_layout(task(), {**SHAPES, "more": (3,)}, secure=True), {}, 1)
+
+
+def test_what_passes_a_narrow_modulus_wraps_and_tells_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A refusal would say without noise that somebody's entry is large; the sum is right modulo 2^32 units."""
+
+    def narrow(*asked: Any) -> RoundManifest:
+        return replace(round_manifest(*asked), modulus_bits=32, step=GRID)
+
+    monkeypatch.setattr("server.coordination.secure_round.round_manifest", narrow)
+    values = contributions(3)
+    with world(tmp_path, values) as parties:
+        found = parties.collect(task())
+    assert not found.refused
+    for name, value in total(values).items():
+        off = np.mod(found.totals[name] - value + 0.5, 1.0) - 0.5
+        np.testing.assert_allclose(off, 0.0, atol=3 * GRID)
 
 
 def test_shares_of_noise_must_fit_the_cohort_that_is_promised(parties: World) -> None:

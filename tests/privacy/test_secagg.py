@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from secagg_rounds import one_hot, whole_round
 
-from evaluation.bench.secure_world import World, answers_of, one_hot, whole_round
+from evaluation.bench.secure_world import World, answers_of
 from privacy.errors import CohortLost, OutOfTurn, SecureAggregationError
 from privacy.secagg import masks
 from privacy.secagg.coordinator import Aggregation, Phase
@@ -205,6 +206,22 @@ def test_an_answer_that_its_sender_did_not_sign_for_this_round_is_refused(world:
     going.close(own)
     going.go(4)
     assert going.finish() == [1] * 7
+
+
+@pytest.mark.parametrize("key", [bytes(32), (1).to_bytes(32, "little"), (2**255 - 20).to_bytes(32, "little")])
+@pytest.mark.parametrize("which", ["sealing_key", "masking_key"])
+def test_a_key_of_small_order_is_refused_at_once_and_spoils_nothing(
+    world: World, which: str, key: bytes
+) -> None:
+    """With it nobody could agree on a secret: everybody would give the round up over one liar."""
+    going = Round(world)
+    answers = going.answers()
+    forged = going.signed(replace(answers.pop(LIAR), **{which: key}))
+    with pytest.raises(SecureAggregationError, match=f"{LIAR} in phase advertise: a public key of {LIAR}"):
+        going.aggregation.accept(LIAR, forged)
+    going.close(answers)
+    going.go(4)
+    assert sum(going.finish()) == 6
 
 
 def test_false_shares_are_left_aside_and_their_giver_is_named(world: World) -> None:

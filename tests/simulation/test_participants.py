@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from contextlib import closing
 from dataclasses import replace
@@ -17,6 +18,7 @@ from scipy import stats
 
 from client import work
 from client.app import app as client_app
+from client.charging import AlreadyAnswered, CapReached, reserve
 from client.cohort import Home, cohort_at
 from client.shoppers import shoppers_from
 from client.store_reading import empty_columns
@@ -60,13 +62,15 @@ def task_of(people: Any, folder: Path, **changes: Any) -> Task:
     return Task(**{**words, **changes})
 
 
-def asked(people: Any, folder: Path, task: Task, **public: NDArray[np.generic]) -> Message:
+def asked(people: Any, folder: Path, task: Task, kind: str = "", **public: NDArray[np.generic]) -> Message:
     """What the participants of the only node answer to a task and public arrays."""
     config = run_config_of(people, settings(), place(folder))
     grid = InProcessGrid(client_app, nodes=1, run_config=config)
     arrays = ArrayRecord({name: Array(value) for name, value in public.items()})
     content = RecordDict({TASK: ConfigRecord(dict(task.to_record())), PUBLIC: arrays})
-    (answer,) = grid.send_and_receive([Message(content, FIRST_NODE, f"train.{task.stage}", group_id="1")])
+    (answer,) = grid.send_and_receive(
+        [Message(content, FIRST_NODE, f"train.{kind or task.stage}", group_id="1")]
+    )
     return answer
 
 
@@ -129,7 +133,7 @@ def test_the_same_release_under_another_price_is_refused(tmp_path: Path) -> None
     people = population(tmp_path)
     asked(people, tmp_path, task_of(people, tmp_path))
     again = asked(people, tmp_path, task_of(people, tmp_path, noise_multiplier=0.1, mu2=100.0, cap_mu2=1e6))
-    assert "other parameters" in Receipt.from_record(again.content.config_records[RECEIPT]).refused
+    assert "answered before" in Receipt.from_record(again.content.config_records[RECEIPT]).refused
     assert CONTRIBUTION not in again.content
 
 
@@ -140,6 +144,58 @@ def test_a_price_below_the_cost_of_the_noise_is_refused(tmp_path: Path, price: f
     answer = asked(people, tmp_path, task_of(people, tmp_path, mu2=price, steps=steps))
     assert "is priced at" in Receipt.from_record(answer.content.config_records[RECEIPT]).refused
     assert CONTRIBUTION not in answer.content
+    assert people.spent_mu2(ledger_at(place(tmp_path).ledger)) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"steps": 0, "mu2": 0.0, "noise_multiplier": 1e-6}, "has 0 steps; it takes at least 1"),
+        ({"steps": -1, "mu2": 0.0, "noise_multiplier": 1e-6}, "has -1 steps; it takes at least 1"),
+        ({"clipping_norm": 1e300}, "has clipping norm 1e\\+300; it must be 1e-06 to 1e\\+06"),
+        ({"clipping_norm": 1e-300}, "has clipping norm 1e-300"),
+        ({"clipping_norm": float("nan")}, "has clipping norm nan"),
+    ],
+)
+@pytest.mark.parametrize("trust", ["distributed", "local"])
+def test_numbers_that_have_no_price_are_refused(
+    tmp_path: Path, trust: str, changes: dict[str, Any], reason: str
+) -> None:
+    """No steps would cost nothing and need no noise; a huge norm overflows for some histories and not for others."""
+    people = population(tmp_path)
+    answer = asked(people, tmp_path, task_of(people, tmp_path, trust=trust, **changes))
+    assert re.search(reason, Receipt.from_record(answer.content.config_records[RECEIPT]).refused)
+    assert CONTRIBUTION not in answer.content
+    assert people.spent_mu2(ledger_at(place(tmp_path).ledger)) == 0.0
+
+
+def test_a_refusal_tells_neither_how_many_shoppers_there_are_nor_that_one_has_gone(tmp_path: Path) -> None:
+    """A coordinator can ask beyond the cap, or again, at no price: it learns nothing that noise should cover."""
+    people = population(tmp_path, Participants.MERCHANTS)
+    cohort = cohort_at(
+        Home(population=str(people.folder), ledger=str(tmp_path / "ledger.db"), node=0, nodes=1)
+    )
+    unit = cohort.units[0]
+    gone = replace(unit, shoppers=replace(unit.shoppers, pseudonyms=unit.shoppers.pseudonyms[1:]))
+    before, after = replace(cohort, units=(unit,)), replace(cohort, units=(gone,))
+    beyond = task_of(people, tmp_path, release_id="toy/x/2-counts", cap_mu2=0.1)
+    reserve(task_of(people, tmp_path), before)
+    for refusal, question in ((CapReached, beyond), (AlreadyAnswered, task_of(people, tmp_path))):
+        words = set()
+        for shoppers in (before, after):
+            with pytest.raises(refusal) as refused:
+                reserve(question, shoppers)
+            words.add(str(refused.value))
+        assert len(words) == 1
+
+
+def test_a_question_for_another_stage_than_its_task_is_refused(tmp_path: Path) -> None:
+    """What is checked, charged and signed is one stage; what is computed must be the same."""
+    people = population(tmp_path)
+    task = task_of(people, tmp_path)
+    answer = asked(people, tmp_path, task, kind="gram")
+    receipt = Receipt.from_record(answer.content.config_records[RECEIPT])
+    assert "a question 'train.gram' came with a task of stage 'counts'" in receipt.refused
     assert people.spent_mu2(ledger_at(place(tmp_path).ledger)) == 0.0
 
 
