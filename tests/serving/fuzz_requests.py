@@ -14,13 +14,13 @@ from typing import Any
 
 import atheris
 
-ROOT = Path(__file__).parents[2]
-KERNELS = [f"server.serving.{file.stem}" for file in (ROOT / "server" / "serving").glob("kernels*.py")]
-
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 with atheris.instrument_imports(  # but for what is compiled: instrumented, it could not be
     include=["server.serving"],
-    exclude=KERNELS,
+    exclude=[
+        f"server.serving.{file.stem}"
+        for file in (Path(__file__).parents[2] / "server" / "serving").glob("kernels*.py")
+    ],
 ):
     from server.serving.answer import write_ranking
     from server.serving.engine import Engine
