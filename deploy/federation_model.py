@@ -16,9 +16,9 @@ from privacy.certificate_authority import LONGEST_DAYS
 from privacy.errors import CertificateError
 from privacy.plan import Trust
 from privacy.secagg.identity import check_name, coordinator_uri
+from privacy.secagg.manifest import LARGEST_COHORT
 
 LARGEST_PORT: Final = 65535
-LARGEST_COHORT: Final = 256
 _ADDRESS: Final = re.compile(
     r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9][A-Za-z0-9._-]{0,252})):(?P<port>[0-9]{1,5})",
     re.ASCII,
@@ -29,12 +29,14 @@ RESERVED: Final = frozenset({"coordinator", "devices", "everyone"})
 """Ids that mean something else in ledgers, on the wire and among the kits."""
 
 SETTINGS: Final[Mapping[str, type[Scalar]]] = {
-    **dict.fromkeys(("dim", "minimum-nodes", "buckets", "seed", "noise-seed"), int),
+    **dict.fromkeys(("dim", "minimum-nodes", "buckets", "seed"), int),
     **dict.fromkeys(("recency", "prior", "damping", "timeout"), float),
     **dict.fromkeys(("linkage", "fusion"), bool),
     **dict.fromkeys(("clock", "basket-kinds", "loss", "user-tower", "encoder", "basis", "combine"), str),
 }
-"""Words of the run configuration that a federation may fix beyond its own, and what they are."""
+"""Words of the run configuration that a federation may fix beyond its own, and what they are.
+
+No seed of the noise is among them: whoever knows it can take the noise away."""
 
 
 class KeysMadeBy(StrEnum):

@@ -18,11 +18,12 @@ from deploy.errors import KitError
 from deploy.federation_model import Address
 from deploy.kit_files import write_public
 from privacy.canonical import Scalar
+from privacy.certificate_authority import AUTHORITY, REVOKED
 from privacy.errors import PrivacyError
+from privacy.federation_identity import MANIFEST, MANIFEST_SIGNATURE
 from privacy.federation_manifest import DECLARED, FederationManifest, verify_manifest
 
-KIT, AUTHORITY, REVOKED, CATALOGUE = "kit.toml", "ca.pem", "revoked.pem", "catalogue.parquet"
-MANIFEST, MANIFEST_SIGNATURE = "federation.json", "federation.sig"
+KIT, CATALOGUE = "kit.toml", "catalogue.parquet"
 NODE_KEY, NODE, COORDINATOR_KEY, COORDINATOR = "node.key", "node.pem", "coordinator.key", "coordinator.pem"
 TLS, TLS_KEY, CALLERS, CALLERS_REVOKED, POLICY = (
     "tls.pem",

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from privacy.key_files import create_private, replace_private
+from privacy import key_files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,4 @@ def write_public(path: Path, content: bytes) -> None:
 def write_private(path: Path, content: bytes) -> None:
     """Write or replace a private key: mode 0600, whole; folders are made."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists():
-        replace_private(path, content)
-    else:
-        create_private(path, content)
+    key_files.write_private(path, content)

@@ -12,7 +12,6 @@ from deploy.catalogue import join_items, read_items
 from deploy.errors import KitExists
 from deploy.federation_model import Federation, KeysMadeBy, Merchant
 from deploy.kit import (
-    AUTHORITY,
     CALLERS,
     CALLERS_REVOKED,
     COORDINATOR,
@@ -21,14 +20,13 @@ from deploy.kit import (
     NODE,
     NODE_KEY,
     POLICY,
-    REVOKED,
     TLS,
     TLS_KEY,
 )
 from deploy.kit_files import Kits, write_private, write_public
 from deploy.rendering import render
 from deploy.shared_files import CATALOGUES, write_shared
-from privacy.certificate_authority import CertificateAuthority, Wanted
+from privacy.certificate_authority import AUTHORITY, REVOKED, CertificateAuthority, Wanted
 from privacy.secagg.identity import coordinator_uri, node_uri
 
 LOOPBACK = ("localhost", "127.0.0.1")

@@ -7,11 +7,12 @@ import io
 
 from deploy.catalogue import join_items, read_items
 from deploy.federation_model import Federation
-from deploy.kit import AUTHORITY, CATALOGUE, COORDINATOR, MANIFEST, MANIFEST_SIGNATURE, REVOKED
+from deploy.kit import CATALOGUE, COORDINATOR
 from deploy.kit_files import Kits, write_public
 from deploy.kit_texts import write_texts
 from deploy.rendering import render
-from privacy.certificate_authority import CertificateAuthority
+from privacy.certificate_authority import AUTHORITY, REVOKED, CertificateAuthority
+from privacy.federation_identity import MANIFEST, MANIFEST_SIGNATURE
 from privacy.federation_manifest import DECLARED, FederationManifest, sign_manifest
 
 MODEL = "federation.toml"

@@ -22,7 +22,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from privacy.certificate_requests import key_of_request, key_pem, new_key
 from privacy.errors import CertificateError
-from privacy.key_files import create_private, open_folder, read_private, replace_private
+from privacy.key_files import open_folder, read_private, replace_private, write_private
 
 AUTHORITY, AUTHORITY_KEY, REVOKED = "ca.pem", "ca.key", "revoked.pem"
 AUTHORITY_DAYS: Final = 730
@@ -77,9 +77,9 @@ class CertificateAuthority:
             _usage(authority=True), critical=True
         )
         made = cls(folder=folder, certificate=certificate.sign(key, SHA256()), key=key)
-        _write(folder / AUTHORITY_KEY, key_pem(key))
-        _write(folder / AUTHORITY, made.certificate.public_bytes(Encoding.PEM))
-        _write(folder / REVOKED, made._revoking((), now))
+        write_private(folder / AUTHORITY_KEY, key_pem(key))
+        write_private(folder / AUTHORITY, made.certificate.public_bytes(Encoding.PEM))
+        write_private(folder / REVOKED, made._revoking((), now))
         return made
 
     @classmethod
@@ -117,8 +117,8 @@ class CertificateAuthority:
             _refuse_existing(paths)
         for one, (certificate, private) in zip(wanted, pairs, strict=True):
             issued, key = self.pair(one, now)
-            _write(private, key)
-            _write(certificate, issued)
+            write_private(private, key)
+            write_private(certificate, issued)
         return paths
 
     def pair(self, wanted: Wanted, now: datetime) -> tuple[bytes, bytes]:
@@ -246,11 +246,3 @@ def _refuse_existing(paths: Sequence[Path]) -> None:
             raise CertificateError(
                 f"{path} is there already and stays as it is; renew it, take another folder, or move it away"
             )
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write or replace a file of mode 0600, whole."""
-    if path.exists():
-        replace_private(path, content)
-    else:
-        create_private(path, content)

@@ -102,10 +102,6 @@ class NoiseShare:
         """The share's variance in steps, over that of the base of `privacy.discrete_gaussian`, rounded up."""
         return math.ceil(((self.std / self.step) ** 2 + OF_ROUNDING) / BASE**2)
 
-    def std_of(self, participants: int) -> float:
-        """Return the deviation in one entry of a sum over so many participants."""
-        return self.std * math.sqrt(participants)
-
     def rounded(self, total: NDArray[np.float64]) -> NDArray[np.int64]:
         """Return a bounded sum in steps.
 
@@ -129,6 +125,8 @@ class NoiseShare:
             ContributionError: nobody would add noise, or the sum is longer than any.
         """
         if participants < 1:
-            raise ContributionError(f"noise of {participants} participants was asked for; it takes at least 1")
+            raise ContributionError(
+                f"noise of {participants} participants was asked for; it takes at least 1"
+            )
         noise = draw(total.size, self.multiple * participants, words).reshape(total.shape)
         return np.asarray((self.rounded(total) + noise) * self.step)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from privacy.certificate_authority import AUTHORITY, REVOKED
 from privacy.certificates import read_certificate
 from privacy.errors import CertificateError, PrivacyError
 from privacy.federation_manifest import FederationManifest, verify_manifest
@@ -18,8 +19,6 @@ from privacy.key_files import read_private
 from privacy.secagg.identity import Signer, Trusted, check_name
 from privacy.signing import Signers
 
-AUTHORITY: Final = "ca.pem"
-REVOKED: Final = "revoked.pem"
 MANIFEST, MANIFEST_SIGNATURE = "federation.json", "federation.sig"
 NODE: Final = "node"
 COORDINATOR: Final = "coordinator"

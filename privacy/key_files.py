@@ -87,6 +87,14 @@ def replace_private(path: Path, content: bytes) -> None:
             old.unlink(missing_ok=True)
 
 
+def write_private(path: Path, content: bytes) -> None:
+    """Write or replace a file of mode 0600, whole."""
+    if path.exists():
+        replace_private(path, content)
+    else:
+        create_private(path, content)
+
+
 def remove_leftovers(folder: Path) -> None:
     """Remove what a killed process left beside its key files, and overwrite it unless it is a key file's content.
 

@@ -12,9 +12,10 @@ from typing import Final
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
+from privacy.certificate_requests import key_pem, new_key
 from privacy.key_files import create_private, open_folder, read_private
 from privacy.signing import ReleaseSigner
 
@@ -38,10 +39,10 @@ def release_signer(keys: Path, federation: str, now: datetime) -> ReleaseSigner:
 
 def _make(path: Path, now: datetime) -> None:
     """Write the certificate first, so that a key is never without one; who is cut off between leaves no key."""
-    key = ec.generate_private_key(ec.SECP256R1())
+    key = new_key()
     path.with_suffix(".pem").unlink(missing_ok=True)
     create_private(path.with_suffix(".pem"), _self_signed(key, now).public_bytes(Encoding.PEM))
-    create_private(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    create_private(path, key_pem(key))
 
 
 def _self_signed(key: ec.EllipticCurvePrivateKey, now: datetime) -> x509.Certificate:

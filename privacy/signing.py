@@ -21,14 +21,13 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
 from privacy.certificates import read_authorities
-from privacy.cipher import aad_of
 from privacy.errors import CertificateError, SignatureError
 from privacy.key_files import read_private
+from privacy.secagg.identity import statement
 
 MAX_BYTES: Final = 64 * 1024
 """Longest record of a signature that is read."""
 
-_DOMAIN: Final = b"fedrank/model-version/v1\0"
 _ALGORITHM: Final = ec.ECDSA(SHA256())
 
 
@@ -185,7 +184,7 @@ def joined(pem: bytes, more: bytes) -> bytes:
 
 
 def _signed_words(federation: str, content_hash: str, card_hash: str) -> bytes:
-    return _DOMAIN + aad_of(federation, content_hash, card_hash)
+    return statement("model-version", federation, content_hash, card_hash)
 
 
 def _on_p256(key: object) -> bool:

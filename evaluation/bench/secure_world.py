@@ -1,17 +1,15 @@
-"""A federation in one process for benches and tests of secure aggregation: an authority, its members, one round."""
+"""A federation in one process for benches and tests of secure aggregation: an authority and its members."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final, Self
-
-import numpy as np
 
 from privacy.certificate_authority import AUTHORITY, REVOKED, CertificateAuthority, Wanted
 from privacy.federation_manifest import FederationManifest
@@ -114,29 +112,6 @@ def answers_of(participant: Participant, values: Unsigned) -> list[Callable[[Any
         participant.confirm,
         participant.unmask,
     ]
-
-
-def whole_round(
-    world: World,
-    manifest: RoundManifest,
-    values: Mapping[str, Unsigned],
-    leaving: Mapping[str, int] | None = None,
-) -> tuple[Unsigned, Aggregation]:
-    """Run a round; `leaving` says from which phase (0 to 4) on a member answers no more."""
-    aggregation = world.aggregation(manifest)
-    answers = {name: answers_of(world.participant(name), values[name]) for name in manifest.cohort}
-    questions: Mapping[str, Message] = aggregation.begin()
-    for phase in range(5):
-        for name, question in questions.items():
-            if phase < (leaving or {}).get(name, 5):
-                aggregation.accept(name, answers[name][phase](question))
-        questions = aggregation.close() if phase < 4 else {}
-    return aggregation.finish(), aggregation
-
-
-def one_hot(names: Iterable[str], length: int) -> dict[str, Unsigned]:
-    """Return contributions of which the n-th is 1 at place n and 0 elsewhere."""
-    return {name: (np.arange(length) == place).astype("<u4") for place, name in enumerate(names)}
 
 
 def _federation(size: int, minimum_cohort: int) -> FederationManifest:

@@ -152,10 +152,8 @@ def serve(
     """Answer rankings over gRPC. Prints `ready ADDRESS model VERSION`; SIGTERM or Ctrl-C stops it cleanly.
 
     With --metrics-port that line goes on with `metrics URL`. A model version that none of the signers in the run's
-    registry/signers.pem has signed is refused, unless --unsigned is given.
-
-    Shoppers' events are read from and written to the run's store/events.db with its keys/, unless --store and --keys
-    name others; neither is ever made.
+    registry/signers.pem has signed is refused, unless --unsigned is given. Shoppers' events are read from and written
+    to the run's store/events.db with its keys/, unless --store and --keys name others; neither is ever made.
     """
     from fedrank.endpoint import run_endpoint
     from server.serving.logs import LogFormat, set_up_logs

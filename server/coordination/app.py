@@ -7,10 +7,10 @@ from pathlib import Path
 from flwr.app import ConfigRecord, Context
 from flwr.serverapp import Grid, ServerApp
 
-from model.catalogue import read_public_items
+from model.catalogue import PublicItems, read_public_items
 from privacy.errors import PrivacyError
 from privacy.failpoints import passed
-from server.coordination.budget import open_account, plan_of
+from server.coordination.budget import Account, open_account, plan_of
 from server.coordination.card import model_card
 from server.coordination.config import FederationConfig
 from server.coordination.exchange import Exchange
@@ -31,12 +31,13 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     """Train, or go on training, and add the model version to the registry; promotion is a separate act."""
     config = FederationConfig.from_run_config(context.run_config)
-    account = open_account(config, read_public_items(config.catalogue))
+    catalogue = read_public_items(config.catalogue)
+    account = open_account(config, catalogue)
     with journal_of(config, account) as journal:
         folder = Path(config.journal) if config.journal else None
         status = StatusFile(folder, run=journal.run_id, rounds=config.all_rounds)
         try:
-            version = trained(grid, config, journal, status)
+            version = _trained(grid, config, catalogue, account, journal, status)
             taken = _offered(grid, config, version)
         except Exception as failure:
             status.failed(_told(failure))
@@ -47,10 +48,15 @@ def main(grid: Grid, context: Context) -> None:
     context.state[MODEL] = ConfigRecord({"version": version})
 
 
-def trained(grid: Grid, config: FederationConfig, journal: RunJournal, status: StatusFile) -> str:
+def _trained(
+    grid: Grid,
+    config: FederationConfig,
+    catalogue: PublicItems,
+    account: Account,
+    journal: RunJournal,
+    status: StatusFile,
+) -> str:
     """Do the rounds that are to come and return the version; one that a crash left finished is the same version."""
-    catalogue = read_public_items(config.catalogue)
-    account = open_account(config, catalogue)
     plan = journal.entries[0].plan if journal.entries else plan_of(config, account)
     federation = Federation(grid, config, catalogue, plan, account, journal, status)
     federation.run()

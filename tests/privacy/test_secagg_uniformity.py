@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 import numpy as np
 import pytest
+from uniformity import uniformity
 
-from evaluation.bench.secure_uniformity import uniformity
 from evaluation.bench.secure_world import World, answers_of
 from privacy.secagg.encoding import decode, encode
 from privacy.secagg.manifest import Unsigned
