@@ -15,11 +15,12 @@ from deploy.catalogue import join_items, read_items
 from deploy.errors import KitError, MembershipError
 from deploy.federation_file import read_federation
 from deploy.federation_model import Federation, KeysMadeBy, Merchant
-from deploy.kit import COORDINATOR, MEMBERS, REVOKED
+from deploy.kit import COORDINATOR, MEMBERS
 from deploy.kit_files import Kits
 from deploy.provisioning import add_merchant, renew_coordinator, renew_node, wanted_node, write_member
 from deploy.shared_files import CATALOGUES, MODEL, write_revoked, write_shared
-from privacy.certificate_authority import CertificateAuthority
+from privacy.certificate_authority import REVOKED, CertificateAuthority
+from privacy.certificates import certificates_in
 
 COORDINATOR_ID = "coordinator"
 
@@ -73,12 +74,13 @@ class Operator:
         return [self.kits.authority / MEMBERS / f"{name}.pem", *self._for_coordinator()]
 
     def revoke(self, name: str, now: datetime) -> list[Path]:
-        """Revoke a merchant's certificate, or the coordinator's, which gets a new one at once.
+        """Revoke a merchant's certificate, or all that the coordinator has had, which gets a new one at once.
 
         Raises `MembershipError` for a merchant that has none.
         """
         if name == COORDINATOR_ID:
-            self.authority.revoke((self.kits.coordinator / COORDINATOR).read_bytes(), now)
+            for certificate in certificates_in((self.kits.coordinator / COORDINATOR).read_bytes()):
+                self.authority.revoke(certificate, now)
             return self._renew_coordinator(now, former=b"")
         if not self._retire(self.federation.merchant(name).id, now):
             raise MembershipError(

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
 from privacy.errors import CertificateError
 
@@ -75,6 +75,11 @@ def read_authorities(pem: bytes) -> list[x509.Certificate]:
             "the file of certificate authorities holds no certificate in PEM that can be read; "
             "give the CA file that your client certificates were issued under"
         ) from error
+
+
+def certificates_in(pem: bytes) -> list[bytes]:
+    """Return each certificate of a PEM text as a text of its own; raises `CertificateError` where there is none."""
+    return [one.public_bytes(Encoding.PEM) for one in read_authorities(pem)]
 
 
 def read_revoked(pem: bytes, authorities: bytes) -> frozenset[tuple[bytes, int]]:

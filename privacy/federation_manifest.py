@@ -91,8 +91,8 @@ class FederationManifest:
         """Raise `ManifestError` for a task whose noise the coordinator could foresee without everybody's consent.
 
         Args:
-            noise_seed: of the task; negative: the participant's own entropy. A rehearsal fixes one as the setting
-                `noise-seed`.
+            noise_seed: of the task; negative: the participant's own entropy. A simulation fixes one as the setting
+                `noise-seed`; no kit does.
         """
         if noise_seed >= 0 and self.settings.get("noise-seed") != noise_seed:
             raise ManifestError(

@@ -65,6 +65,7 @@ def test_a_federation_file_becomes_the_typed_model(tmp_path: Path) -> None:
         ('shops.example"\ncoord', 'Shops Example"\ncoord', "'Shops Example'"),
         ('name = "spring"', 'name = "the spring"', "'the spring'"),
         ("dim = 16", "registry = '/srv'", "settings has a word 'registry'"),
+        ("dim = 16", "noise-seed = 7", "settings has a word 'noise-seed'"),
         ("dim = 16", "dim = 1.5", "dim of settings is 1.5"),
         ("dim = 16", "dim = [16]", "dim of settings is [16]"),
         ("[[merchants]]", "[merchants]", "cannot be read as TOML"),

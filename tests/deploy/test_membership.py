@@ -217,6 +217,22 @@ def test_a_rotated_coordinator_is_believed_and_its_former_signatures_go_on_count
     assert last not in both
 
 
+def test_revoking_the_coordinator_revokes_every_certificate_that_it_has_had(tmp_path: Path) -> None:
+    """Whoever has stolen the key before a rotation could sign rounds until that certificate ends."""
+    kits = provisioned(tmp_path)
+    stolen = Signer.read(*((kits.coordinator / f"coordinator.{end}").read_bytes() for end in ("pem", "key")))
+    Operator.open(kits.root).rotate("coordinator", NOW)
+    Operator.open(kits.root).revoke("coordinator", NOW)
+    trusted = Trusted.read(
+        authority=(kits.merchant("north") / "ca.pem").read_bytes(),
+        revoked=(kits.merchant("north") / "revoked.pem").read_bytes(),
+        domain="shops.example",
+        now=NOW.timestamp,
+    )
+    with pytest.raises(CertificateError, match="is revoked"):
+        trusted.check_coordinator(stolen.certificate, MESSAGE, stolen.sign(MESSAGE))
+
+
 def test_a_folder_without_an_authority_is_no_operators(tmp_path: Path) -> None:
     """A merchant cannot approve."""
     with pytest.raises(KitError, match=r"no authority/federation\.toml"):
