@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from proto.federation import Receipt, Task
 from server.coordination.collecting import Collected, Shapes
+from server.coordination.exchange import one_line
 from server.coordination.influence import Influence
 from server.errors import ServerError
 
@@ -56,7 +57,7 @@ class RoundSum:
 
     def refuse(self, name: str, reason: str) -> None:
         """Note why nothing of a participant is in the sum."""
-        self.refused.append(f"{name}: {reason}")
+        self.refused.append(f"{name}: {one_line(reason)}")
 
     def closed(self, minimum_cohort: int) -> Collected:
         """Return the sum.

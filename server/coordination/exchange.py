@@ -25,6 +25,8 @@ GRACE: Final = 60.0
 """Seconds that the SuperLink keeps a question beyond its deadline: nodes' clocks differ a little."""
 SHORTEST_WAIT, LONGEST_WAIT = 0.02, 0.5
 """Seconds between two looks for answers."""
+LONGEST_REASON: Final = 500
+"""Characters that are kept of what a participant says of itself."""
 WAIT_SHARE: Final = 0.1
 """A look comes after this share of the time that has passed already, within the bounds above."""
 
@@ -111,6 +113,11 @@ def _answer(name: str, reply: Message) -> Answer:
             fault=f"its node failed: {reply.error.reason or reply.error.code}",
         )
     return Answer(participant=name, content=reply.content)
+
+
+def one_line(reason: str) -> str:
+    """Return a participant's words as logs, journal and status keep them: one printable line of bounded length."""
+    return "".join(sign if sign.isprintable() else "?" for sign in reason[:LONGEST_REASON])
 
 
 def public_hash(public: PublicArrays) -> str:

@@ -18,7 +18,7 @@ from proto.federation import REASON, RECEIPT, REFUSAL, SECURE, Receipt, Task, Wi
 from server.coordination.aggregate import CohortTooSmall, RefusedContribution, check_cohort, check_receipt
 from server.coordination.buckets import BucketSum
 from server.coordination.collecting import Shapes
-from server.coordination.exchange import Answer
+from server.coordination.exchange import Answer, one_line
 from server.coordination.influence import Influence
 
 log = logging.getLogger("fedrank.coordination")
@@ -131,6 +131,7 @@ class Bucket:
     def _note(self, name: str, reason: str) -> None:
         """Say why a participant is not in the sum; after it has contributed it is, whatever it does."""
         self._told.add(name)
+        reason = one_line(reason)
         if name in self.aggregation.survivors:
             log.warning(
                 "round %d (%s): %s dropped out after it contributed: %s",

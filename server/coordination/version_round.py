@@ -10,7 +10,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
 from proto.federation import REASON, REFUSAL
 from proto.versions import VERSION, WEIGHTS
-from server.coordination.exchange import Answer, Exchange
+from server.coordination.exchange import Answer, Exchange, one_line
 from server.coordination.offering import offer_of
 
 log = logging.getLogger("fedrank.coordination")
@@ -38,7 +38,7 @@ def offer_version(exchange: Exchange, registry: Path, version: str) -> Taken:
     }
     found = {answer.participant: answer for answer in exchange.ask(f"query.{VERSION}", version, questions)}
     reasons = {name: _reason(found.get(name), version) for name in present}
-    refused = tuple(f"{name}: {reason}" for name, reason in reasons.items() if reason)
+    refused = tuple(f"{name}: {one_line(reason)}" for name, reason in reasons.items() if reason)
     for line in refused:
         log.warning("model version %s was not taken: %s", version, line)
     return Taken(by=tuple(name for name, reason in reasons.items() if not reason), refused=refused)

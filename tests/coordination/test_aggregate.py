@@ -116,6 +116,14 @@ def test_a_part_that_does_not_fit_is_refused_with_all_of_its_answer(
     assert reason in round_sum.refused[0]
 
 
+def test_a_reason_is_kept_as_one_line_of_bounded_length() -> None:
+    """A participant cannot write lines of its own into log, journal and status, nor fill the disk with them."""
+    round_sum = new_round()
+    round_sum.add(NAME, replace(GOOD, participants=0, refused="no\nnode-1: \x1b[2K" + "x" * 1_000_000), {})
+    (reason,) = round_sum.refused
+    assert reason.startswith("node-0: no?node-1: ?[2Kxxx") and len(reason) < 600
+
+
 def test_an_answer_without_any_part_is_refused() -> None:
     """A receipt alone does not make a participant."""
     round_sum = new_round()

@@ -24,7 +24,7 @@ from secure_world import (
 )
 
 from privacy.secagg.encoding import encode
-from proto.federation import CONTRIBUTION, RECEIPT, SECURE, Task
+from proto.federation import CONTRIBUTION, REASON, RECEIPT, REFUSAL, SECURE, Task
 from server.coordination.aggregate import CohortTooSmall
 from server.coordination.collecting import Collected
 from server.coordination.config import Combine
@@ -266,6 +266,15 @@ def test_a_stale_contribution_under_a_new_receipt_is_refused_by_its_signature(tm
 def instead(phase: str, content: RecordDict) -> Tamper:
     """Answer one phase with this, whatever was asked."""
     return lambda question, answer: content if phase_of(question) == phase else answer
+
+
+def test_a_participants_reason_is_kept_as_one_line_of_bounded_length(tmp_path: Path) -> None:
+    """It is written to log, journal and status, where it must not look like anybody else's words."""
+    said = RecordDict({REFUSAL: ConfigRecord({REASON: "no\nnode-5: " + "x" * 1_000_000})})
+    with world(tmp_path, contributions(NODES)) as parties:
+        parties.tampers[6] = instead("share", said)
+        (reason,) = parties.collect(task()).refused
+    assert reason.startswith("node-6: no?node-5: xxx") and len(reason) < 600
 
 
 GARBAGE = {
