@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import signal
 import time
 from collections.abc import Callable
@@ -35,6 +34,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from client.node_connection import Connection, connected
 from client.node_pace import Pace
 from privacy.key_files import read_private
+from proto.readiness import tell_ready
 
 log = logging.getLogger("fedrank.node")
 
@@ -162,9 +162,3 @@ class Node:
                 ((name, part.deflate()) for name, part in parts.items() if name in wanted),
                 lambda name, content: self._connection.push_object(run, session, name, content),
             )
-
-
-def tell_ready() -> None:
-    """Make the file by which the supervisor knows that this process does its work."""
-    if ready := os.environ.get("FEDRANK_READY"):
-        Path(ready).touch()

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from fedrank.federation.child import VERBOSE
+from proto.readiness import READY
 
-READY: Final = "FEDRANK_READY"
 LOOPBACK: Final = "127.0.0.1"
 
 

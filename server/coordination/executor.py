@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
 import re
 import signal
 import time
@@ -34,6 +33,7 @@ from flwr.superlink.grid import HttpGrid
 
 from privacy.certificate_authority import AUTHORITY
 from privacy.key_files import read_private
+from proto.readiness import tell_ready
 from server.coordination.bundle import RUN
 from server.coordination.superlink import SuperLink
 from server.coordination.superlink_files import SuperLinkError, SuperLinkFiles
@@ -42,8 +42,6 @@ log = logging.getLogger("fedrank.coordination.executor")
 
 POLL_SECONDS: Final = 0.5
 FIRST_WAIT, LONGEST_WAIT = 0.1, 1.0
-READY: Final = "FEDRANK_READY"
-"""Environment variable with the file that a child makes when it does its work."""
 _ACQUIRE: Final = "/flwr.proto.Runtime/AcquireTask"
 _RUN_NAME: Final = re.compile(r"[0-9a-f]{32}")
 
@@ -105,8 +103,7 @@ class Executor:
         """Poll for runs for ever; leaves by `Stopped`."""
         _hasten_pulls()
         self._stop_orphans()
-        if ready := os.environ.get(READY):
-            Path(ready).touch()
+        tell_ready()
         while True:
             token = self._acquired()
             if token:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
-import os
 import ssl
 import time
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ import uvicorn
 
 from privacy.certificate_authority import AUTHORITY
 from proto.federation import PROTOCOL
-from server.coordination.executor import READY
+from proto.readiness import tell_ready
 from server.coordination.fleet_proxy import ANSWER_SECONDS, FleetProxy
 from server.coordination.mail import Mail
 from server.coordination.members import LOOK_SECONDS, MemberFiles, Members
@@ -94,8 +93,8 @@ async def _follow(roster: Roster, context: ssl.SSLContext, pair: _Pair, server: 
     used = pair.contents()
     while True:
         await asyncio.to_thread(roster.follow)
-        if (ready := os.environ.get(READY)) and server.started:
-            Path(ready).touch()
+        if server.started:
+            tell_ready()
         try:
             if (found := pair.contents()) != used:
                 context.load_cert_chain(pair.certificate, pair.key)

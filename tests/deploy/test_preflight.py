@@ -21,6 +21,7 @@ from deploy.kit_files import Kits
 from deploy.membership import Operator
 from fedrank import cli
 from fedrank.federation import preflight as looking
+from fedrank.federation.flower import free_port
 from fedrank.federation.preflight import Finding, Level, preflight
 from fedrank.federation.preflight_connection import Greeting, NoConnection, greeting_of
 from privacy.database import migrate as take
@@ -35,14 +36,6 @@ DAY = 86_400.0
 def kits(tmp_path: Path) -> Kits:
     """The kits of a federation of two merchants whose coordinator is on this machine."""
     return provisioned(tmp_path, TEXT.replace("hub.shops.example:9092", f"localhost:{free_port()}"))
-
-
-def free_port() -> int:
-    """A port that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def greet(**changes: Any) -> Callable[[str, int, Path], Greeting]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from deploy.federation_file import read_federation
 from deploy.kit import CoordinatorKit, MerchantKit, open_kit
 from deploy.kit_files import Kits
 from deploy.provisioning import provision
+from fedrank.federation.flower import free_port
 
 FEDERATION = """
 name = "spring"
@@ -27,13 +27,6 @@ catalogue = "{id}.csv"
 shoppers = 20
 """
 ITEMS = "item_id,title,category,brand,price,description"
-
-
-def free_port() -> int:
-    """A port of the loopback address that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def make_kits(folder: Path, merchants: tuple[str, ...] = ("north", "south")) -> Kits:

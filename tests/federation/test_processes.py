@@ -18,6 +18,7 @@ import pytest
 from kits_of_two import coordinator_kit, make_kits, merchant_kit
 
 from deploy.kit_files import Kits
+from evaluation.load.processes import family
 from privacy.certificate_authority import REVOKED, CertificateAuthority
 from server.coordination.superlink import RegisteredNode, SuperLink
 from server.coordination.superlink_files import SuperLinkError
@@ -91,12 +92,6 @@ class Federation:
     def online(self) -> set[str]:
         """Merchants whose node is connected."""
         return {merchant for merchant, node in self.nodes().items() if node.online}
-
-
-def family(pid: int) -> list[int]:
-    """A process and its children."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [pid, *map(int, children)]
 
 
 def gone(pid: int) -> bool:

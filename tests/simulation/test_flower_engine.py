@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from federation_world import place, population, settings, trained
 
+from fedrank.federation.flower import free_port
 from server.coordination.config import Participants
 from server.registry import ModelVersion, Registry
 from simulation.federated import FederationSettings, nodes_of, run_config_of
@@ -170,13 +171,6 @@ def superlink(home: Path, **variables: str) -> Iterator[dict[str, str]]:
             yield environment
         finally:
             end(process)
-
-
-def free_port() -> int:
-    """A TCP port of this machine that nobody uses now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
