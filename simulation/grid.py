@@ -132,7 +132,7 @@ class InProcessGrid(Grid):
             self._on_reply()
 
 
-def run_in_process(server_app: ServerApp, grid: InProcessGrid, run_config: RunConfig) -> RecordDict:
+def run_in_process(server_app: ServerApp, grid: Grid, run_config: RunConfig) -> RecordDict:
     """Run a ServerApp over the grid to its end and return the state that it leaves."""
     context = Context(
         run_id=1, node_id=COORDINATOR_NODE, node_config={}, state=RecordDict(), run_config=dict(run_config)

@@ -17,6 +17,7 @@ from typing import Final
 from evaluation.bench.faults_charges import charge_storm
 from evaluation.bench.faults_damage import Batch, damage, flips, swaps
 from evaluation.bench.faults_disk import disk_full
+from evaluation.bench.faults_federation_rows import federation_rows
 from evaluation.bench.faults_kills import SCENARIOS, Kills, kill_everywhere, points
 from evaluation.bench.faults_scenarios import Damage
 from evaluation.bench.faults_vault import Vault, Verdict
@@ -66,6 +67,7 @@ def run(*, quick: bool, watch: Watch) -> list[Row]:
     watch.begin("a full disk", 1)
     rows += damage_rows("SQLite on a full disk", disk_full(), "events", ("lost", "doubled", "unresumed"))
     watch.step()
+    rows += federation_rows(times=sizes.kills, quick=quick, watch=watch)
     return [*rows, *fault_rows(quick=quick, watch=watch)]
 
 

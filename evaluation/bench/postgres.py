@@ -6,16 +6,18 @@ import itertools
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from evaluation.errors import EvaluationError
 
 PROGRAMS = ("initdb", "pg_ctl", "postgres")
 START_S = 60
+_DATA, _SETTINGS = "data", "settings"
 _numbers = itertools.count()
 
 
@@ -50,18 +52,47 @@ def server(*, durable: bool) -> Iterator[str]:
     folder = Path(tempfile.mkdtemp(prefix="fedrank-pg-"))
     try:
         shutil.chown(folder, _user())
-        data = str(folder / "data")
+        data = str(folder / _DATA)
         _run("initdb", "-D", data, "-U", "fedrank", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
         settings = f"-c listen_addresses='' -c unix_socket_directories='{folder}'"
         settings += f" -c fsync={'on' if durable else 'off'}"
-        started = ("-w", "-t", str(START_S // 2), "start")
-        _run("pg_ctl", "-D", data, "-l", str(folder / "log"), "-o", settings, *started)
+        (folder / _SETTINGS).write_text(settings)
+        _start(folder)
         try:
             yield f"postgresql://fedrank@/postgres?host={folder}"
         finally:
             _run("pg_ctl", "-D", data, "-m", "immediate", "stop")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def kill(server_url: str) -> None:
+    """End a running server and all of its processes by kill -9."""
+    main = int((_folder(server_url) / _DATA / "postmaster.pid").read_text().split("\n", 1)[0])
+    children = Path(f"/proc/{main}/task/{main}/children").read_text().split()
+    for process in (main, *map(int, children)):
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+
+
+def answers(server_url: str) -> bool:
+    """Return whether the server of this URL takes connections."""
+    import psycopg
+
+    try:
+        psycopg.connect(server_url).close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+def start_again(server_url: str) -> None:
+    """Start a server that was killed, which recovers what it had acknowledged."""
+    folder = _folder(server_url)
+    # The killed process may not have been reaped yet, and then its lock files look like those of a live one.
+    for lock in (folder / _DATA / "postmaster.pid", *folder.glob(".s.PGSQL.*.lock")):
+        lock.unlink(missing_ok=True)
+    _start(folder)
 
 
 @contextmanager
@@ -77,6 +108,20 @@ def database(server_url: str) -> Iterator[str]:
     finally:
         with psycopg.connect(server_url, autocommit=True) as connection:
             connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def _folder(server_url: str) -> Path:
+    return Path(server_url.partition("host=")[2])
+
+
+def _start(folder: Path) -> None:
+    started = ("-w", "-t", str(START_S // 2), "start")
+    _run(
+        "pg_ctl",
+        *("-D", str(folder / _DATA), "-l", str(folder / "log")),
+        *("-o", (folder / _SETTINGS).read_text()),
+        *started,
+    )
 
 
 def _program(name: str) -> str | None:
