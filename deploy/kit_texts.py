@@ -138,7 +138,7 @@ def serve_words(federation: Federation, merchant: Merchant, kit: str, data: str,
 
 def _common(federation: Federation) -> dict[str, Any]:
     """What every template may name."""
-    ready = "/kit/data/flower/{}.ready"
+    let_in = ["test", "-f", "/kit/data/flower/node.ready"]
     port = federation.coordinator.port
     reach = f"import socket; socket.create_connection(('127.0.0.1', {port}), 5)"
     metrics = f"http://127.0.0.1:{METRICS_PORT}/metrics"
@@ -148,10 +148,9 @@ def _common(federation: Federation) -> dict[str, Any]:
         "metrics_port": METRICS_PORT,
         "looks": {
             "coordinator": ["python", "-c", reach],
-            "merchant": ["test", "-f", ready.format("supernode"), "-a", "-f", ready.format("executor")],
+            "merchant": let_in,
             "serving": ["python", "-c", f"import urllib.request as r; r.urlopen('{metrics}', timeout=5)"],
         },
-        "alive": ["test", "-f", ready.format("executor")],
     }
 
 

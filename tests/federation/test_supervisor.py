@@ -28,6 +28,8 @@ def end(_sign, _frame):
 def work():
     signal.signal(signal.SIGTERM, end)
     Path(sys.argv[3], sys.argv[1]).write_text(str(os.getpid()))
+    if not Path(sys.argv[3], "slow").exists():
+        Path(os.environ["FEDRANK_READY"]).touch()
     while True:
         time.sleep(0.05)
 
@@ -51,7 +53,7 @@ services = [
         target=f"childwork:{target}",
         arguments=(f"child{number}", str(folder / "log"), str(folder)),
         ready=(folder / f"child{number}").is_file,
-        environment={"PYTHONPATH": path},
+        environment={"PYTHONPATH": path, "FEDRANK_READY": str(folder / f"child{number}.ready")},
     )
     for number, target in enumerate(targets)
 ]
@@ -122,6 +124,18 @@ def test_a_child_that_is_killed_comes_back_and_the_others_stay(tmp_path: Path) -
         os.kill(first, signal.SIGKILL)
         until(lambda: found.pid("child0") != first and alive(found.pid("child0")))
         assert found.pid("child1") == second
+
+
+def test_a_child_that_comes_back_is_not_taken_for_ready_before_it_says_so(tmp_path: Path) -> None:
+    """Health checks of kits look at that file: a node that is turned away again and again is not healthy."""
+    with supervising(tmp_path, "work") as found:
+        ready = tmp_path / "child0.ready"
+        until(ready.is_file)
+        (tmp_path / "slow").touch()
+        first = found.pid("child0")
+        os.kill(first, signal.SIGKILL)
+        until(lambda: found.pid("child0") != first)
+        assert not ready.exists()
 
 
 def test_a_supervisor_that_is_told_to_stop_ends_its_children_the_last_first(tmp_path: Path) -> None:
