@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from deploy.errors import FederationFileError
-from deploy.federation_model import Address, Federation, KeysMadeBy, Merchant
+from deploy.federation_model import CALLED, SETTINGS, Address, Federation, KeysMadeBy, Merchant
 from privacy.canonical import Scalar
 from privacy.plan import Trust
 
@@ -79,7 +79,7 @@ def _typed(what: str, kind: str, value: Any) -> Any:
         return Address.read(value if isinstance(value, str) else repr(value), what)
     plain: dict[str, type] = {"bool": bool, "int": int, "float": float}
     if type(value) is not plain.get(kind, str):
-        raise FederationFileError(f"{what} is {value!r}; it must be {_CALLED.get(kind, 'a text')}")
+        raise FederationFileError(f"{what} is {value!r}; it must be {CALLED.get(kind, 'a text')}")
     return value if kind in plain else _made(what, kind, str(value))
 
 
@@ -101,8 +101,11 @@ def _settings(what: str, value: Any) -> dict[str, Scalar]:
             raise FederationFileError(
                 f"{name} of settings is {one!r}; it must be a text, a number, true or false"
             )
-    return dict(value)
+    return {name: float(one) if _whole_for_float(name, one) else one for name, one in value.items()}
 
 
-_CALLED: Final = {"bool": "true or false", "int": "a whole number", "float": "a number"}
+def _whole_for_float(name: str, one: Scalar) -> bool:
+    return SETTINGS.get(name) is float and type(one) is int
+
+
 _WORDS: Final[dict[str, type[StrEnum]]] = {"Trust": Trust, "KeysMadeBy": KeysMadeBy}

@@ -39,6 +39,10 @@ SETTINGS: Final[Mapping[str, type[Scalar]]] = {
 No seed of the noise is among them: whoever knows it can take the noise away."""
 
 
+CALLED: Final = {"bool": "true or false", "int": "a whole number", "float": "a number", "str": "a text"}
+"""What people call the types of words."""
+
+
 class KeysMadeBy(StrEnum):
     """Who makes a merchant's private key: the operator with the kit, or the merchant at its site (a request)."""
 
@@ -193,6 +197,5 @@ class Federation:
                     f"settings has a word {word!r}, which means nothing there; it may have {', '.join(SETTINGS)}"
                 )
             if type(value) is not SETTINGS[word]:
-                raise FederationFileError(
-                    f"{word} of settings is {value!r}; it must be a {SETTINGS[word].__name__}"
-                )
+                called = CALLED[SETTINGS[word].__name__]
+                raise FederationFileError(f"{word} of settings is {value!r}; it must be {called}")

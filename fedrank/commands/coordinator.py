@@ -36,12 +36,15 @@ def start(
     """
     from deploy.kit import CoordinatorKit
     from fedrank.federation.coordinator import CoordinatorServices, listening_address
+    from fedrank.federation.exclusive import alone, refuse_taken_port
     from fedrank.federation.supervisor import Supervisor
 
     opened = of_kind(kit, CoordinatorKit, "coordinator")
     opened.lay_out_data()
     address = listening_address(opened, listen)
     verbose = logging_children()
-    services = CoordinatorServices(opened, address, verbose=verbose).all()
     facts = {"federation": opened.federation.federation, "address": f"{address}:{opened.address.port}"}
-    Supervisor(services, announcing("coordinator", facts, as_json=as_json)).run()
+    with alone(opened):
+        refuse_taken_port(address, opened.address.port)
+        services = CoordinatorServices(opened, address, verbose=verbose).all()
+        Supervisor(services, announcing("coordinator", facts, as_json=as_json)).run()

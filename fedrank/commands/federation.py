@@ -143,7 +143,8 @@ def _print_end(found: RunStatus, *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(asdict(found)))
         return
-    typer.echo(f"model version {found.version}; serve it with `fedrank promote {found.version}`")
+    how = f"fedrank promote {found.version} --run KIT/data"
+    typer.echo(f"model version {found.version}; a merchant serves it after `{how}`")
     for line in found.not_taken:
         typer.echo(printable(f"not taken by {line}"), err=True)
 

@@ -32,17 +32,19 @@ def start(kit: MerchantKitArgument, as_json: JsonOption = False) -> None:
     listens.
     """
     from deploy.kit import MerchantKit
+    from fedrank.federation.exclusive import alone
     from fedrank.federation.loading import prepare_store
     from fedrank.federation.merchant import merchant_services
     from fedrank.federation.supervisor import Supervisor
 
     opened = of_kind(kit, MerchantKit, "merchant")
     opened.lay_out_data()
-    prepare_store(opened)
     verbose = logging_children()
     facts = {"merchant": opened.merchant, "coordinator": str(opened.address)}
-    services = merchant_services(opened, verbose=verbose)
-    Supervisor(services, announcing("merchant", facts, as_json=as_json)).run()
+    with alone(opened):
+        prepare_store(opened)
+        services = merchant_services(opened, verbose=verbose)
+        Supervisor(services, announcing("merchant", facts, as_json=as_json)).run()
 
 
 @app.command()

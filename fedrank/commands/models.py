@@ -120,7 +120,8 @@ def _registry(run: Path, *, unsigned: bool = False) -> tuple[Registry, str | Non
     registry = Registry(run / "registry", unsigned=unsigned)
     if not registry.versions():
         raise UnknownVersion(
-            f"{run / 'registry'} holds no model version; give the --out folder of `fedrank simulate`"
+            f"{run / 'registry'} holds no model version; give the --out folder of `fedrank simulate`, or the data/ "
+            "of a federation's kit"
         )
     return registry, registry.promoted()
 

@@ -31,12 +31,17 @@ def main() -> None:
     target = sys.argv[1]
     module, _, function = target.partition(":")
     sys.argv = [target, *sys.argv[2:]]
+    _quieten()
     call = getattr(importlib.import_module(module), function)
-    if os.environ.get(VERBOSE) != "1":
-        for name in LIBRARIES:  # after the import, which sets levels of its own
-            logging.getLogger(name).setLevel(logging.WARNING)
+    _quieten()  # the import sets levels of its own
     gc.set_threshold(GARBAGE)  # a sixth of the SuperLink's time went into looking through what stays
     call()
+
+
+def _quieten() -> None:
+    if os.environ.get(VERBOSE) != "1":
+        for name in LIBRARIES:
+            logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def _end_with_supervisor() -> None:

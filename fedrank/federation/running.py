@@ -103,7 +103,7 @@ class Runner:
                 run = self._patiently(
                     lambda link: link.submit(run_words(self.kit)), PATIENCE if attempt else 0
                 )
-                state = self._followed(run)
+                state = self._followed(run, before)
                 status = RunStatus.read(self.folder)
                 if status is not None and status != before and status.state is State.FINISHED:
                     return status
@@ -125,9 +125,8 @@ class Runner:
                 f"(fedrank federation status {self.kit.folder} --watch)"
             )
 
-    def _followed(self, run: int) -> RunState:
-        """Wait for the end of a run."""
-        seen = None
+    def _followed(self, run: int, seen: RunStatus | None) -> RunState:
+        """Wait for the end of a run, and show what differs from the status `seen` before it."""
         log.info("run %d is submitted", run)
         while True:
             state = self._patiently(lambda link: link.state(run), PATIENCE)

@@ -93,3 +93,11 @@ def test_the_words_that_a_federation_may_fix_are_words_of_a_run() -> None:
     run = {name.replace("_", "-"): kind for name, kind in FederationConfig.__annotations__.items()}
     for word, kind in SETTINGS.items():
         assert run[word] == kind.__name__ or kind is str
+
+
+def test_a_whole_number_is_a_number_among_the_settings_too(tmp_path: Path) -> None:
+    """A deadline of 60 seconds may be written without a point; what is no number is refused in plain words."""
+    text = TEXT.replace("dim = 16", "dim = 16\ntimeout = 60")
+    assert federation(tmp_path, text).settings["timeout"] == 60.0
+    with pytest.raises(FederationFileError, match="timeout of settings is 'soon'; it must be a number"):
+        federation(tmp_path, text.replace("= 60", '= "soon"'))
