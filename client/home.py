@@ -11,6 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from client.errors import ClientError
+from client.store import EventStore
+from privacy.keyring import Keyring
+
+STORE, KEYS = "store/events.db", "keys"
+"""Where a kit's data folder keeps the event store and the keyring, as a run folder does."""
 
 
 class CohortError(ClientError, ValueError):
@@ -48,6 +53,14 @@ def home_of(node_config: Mapping[str, object], run_config: Mapping[str, object])
         raise CohortError(
             f"the configuration of this node lacks {missing}; set it with --node-config or --run-config"
         ) from None
+
+
+def prepare(data: Path, merchant: str) -> None:
+    """Make the keyring and the event store of a kit's merchant, where they are missing.
+
+    Raises `KeyringError`, `StoreUnavailable` or `WrongKeys`.
+    """
+    EventStore.open(data / STORE, Keyring.open(data / KEYS), merchant).close()
 
 
 def _kit_home(data: Path, merchant: str) -> Home:

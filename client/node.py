@@ -31,6 +31,7 @@ from flwr.supercore.inflatable.inflatable_utils import (
 from flwr.supercore.run import RunNotRunningException
 from flwr.supercore.task_identity import TaskIdentity
 
+from client.home import prepare
 from client.node_connection import Connection, connected
 from client.node_pace import Pace
 from privacy.key_files import read_private
@@ -79,6 +80,7 @@ def main() -> None:
     stopping = Stopping()
     from client.app import app
 
+    prepare(told.data, told.merchant)
     settings = {"kit": str(told.kit), "data": str(told.data), "merchant-id": told.merchant}
     place, key = told.data / "flower" / "node-id", read_private(told.key) or b""
     try:

@@ -33,7 +33,6 @@ def start(kit: MerchantKitArgument, as_json: JsonOption = False) -> None:
     """
     from deploy.kit import MerchantKit
     from fedrank.federation.exclusive import alone
-    from fedrank.federation.loading import prepare_store
     from fedrank.federation.merchant import merchant_services
     from fedrank.federation.supervisor import Supervisor
 
@@ -42,8 +41,7 @@ def start(kit: MerchantKitArgument, as_json: JsonOption = False) -> None:
     verbose = logging_children()
     facts = {"merchant": opened.merchant, "coordinator": str(opened.address)}
     with alone(opened):
-        prepare_store(opened)
-        services = merchant_services(opened, verbose=verbose)
+            services = merchant_services(opened, verbose=verbose)
         Supervisor(services, announcing("merchant", facts, as_json=as_json)).run()
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 import polars as pl
 
 from client.consent import Purpose
+from client.home import KEYS, STORE, prepare
 from client.store import EventStore
 from client.store_consent import Consents
 from privacy.keyring import Keyring
@@ -61,7 +62,7 @@ def load_file(kit: MerchantKit, data: Path, mapping: Mapping, consent: str | Non
         DataError: the file cannot be read or mapped.
     """
     kit.lay_out_data()
-    prepare_store(kit)
+    prepare(kit.data, kit.merchant)
     events, elsewhere, rejected = events_of(kit, data, mapping)
     shoppers = events["user_id"].unique().to_list()
     watch.begin("storing events", chunks_of(events))
@@ -75,12 +76,6 @@ def load_file(kit: MerchantKit, data: Path, mapping: Mapping, consent: str | Non
         rejected=rejected,
         consents=record_consent(kit, shoppers, tuple(Purpose), consent) if consent else 0,
     )
-
-
-def prepare_store(kit: MerchantKit) -> None:
-    """Make the keyring and the event store of a kit, where they are missing."""
-    keyring = Keyring.open(kit.data / "keys")
-    EventStore.open(_store_file(kit), keyring, kit.merchant).close()
 
 
 def events_of(kit: MerchantKit, data: Path, mapping: Mapping) -> tuple[pl.DataFrame, int, int]:
@@ -105,11 +100,11 @@ def chunks_of(events: pl.DataFrame) -> int:
 
 def store_events(kit: MerchantKit, events: pl.DataFrame, step: Step) -> int:
     """Store the events that are new, one durable transaction a step, and return how many those are."""
-    keyring = Keyring.open(kit.data / "keys")
+    keyring = Keyring.open(kit.data / KEYS)
     pseudonymise = keyring.holder(kit.merchant).pseudonymiser.of
     names = {user: pseudonymise(user) for user in events["user_id"].unique()}
     stored = 0
-    with EventStore.open(_store_file(kit), keyring, kit.merchant) as store:
+    with EventStore.open(kit.data / STORE, keyring, kit.merchant) as store:
         for chunk in with_ids(events).iter_slices(CHUNK_EVENTS):
             stored += store.append_columns(
                 [names[user] for user in chunk["user_id"]],
@@ -140,13 +135,9 @@ def record_consent(
 
     A decision of their own, a withdrawal above all, is never overridden by a file.
     """
-    keyring = Keyring.open(kit.data / "keys")
+    keyring = Keyring.open(kit.data / KEYS)
     pseudonymise = keyring.holder(kit.merchant).pseudonymiser.of
-    with EventStore.open(_store_file(kit), keyring, kit.merchant) as store:
+    with EventStore.open(kit.data / STORE, keyring, kit.merchant) as store:
         consents = Consents(store.access)
         undecided = {pseudonymise(shopper) for shopper in shoppers} - consents.decided()
         return consents.record(undecided, purposes, granted=True, origin=origin)
-
-
-def _store_file(kit: MerchantKit) -> Path:
-    return kit.data / "store" / "events.db"
