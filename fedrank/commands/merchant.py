@@ -41,7 +41,7 @@ def start(kit: MerchantKitArgument, as_json: JsonOption = False) -> None:
     verbose = logging_children()
     facts = {"merchant": opened.merchant, "coordinator": str(opened.address)}
     with alone(opened):
-            services = merchant_services(opened, verbose=verbose)
+        services = merchant_services(opened, verbose=verbose)
         Supervisor(services, announcing("merchant", facts, as_json=as_json)).run()
 
 
