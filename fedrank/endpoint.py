@@ -20,7 +20,6 @@ from client.store import EventStore
 from fedrank.endpoint_options import EndpointOptions
 from fedrank.shopper_events import ShopperEvents
 from privacy.errors import DatabaseMissing
-from privacy.failpoints import passed
 from privacy.keyring import DATABASE_NAME, Keyring
 from privacy.kms import KEY_FILE_NAME
 from server.registry import Registry
@@ -153,10 +152,7 @@ def doors_of(options: EndpointOptions, stack: ExitStack) -> Doors:
     pseudonymiser = keyring.holder(holder).pseudonymiser
     reader, writer = (
         ShopperEvents(
-            stack.enter_context(
-                EventStore.open(options.store, keyring, holder, create=False, failpoint=passed)
-            ),
-            pseudonymiser,
+            stack.enter_context(EventStore.open(options.store, keyring, holder, create=False)), pseudonymiser
         )
         for _ in range(2)
     )

@@ -106,9 +106,9 @@ class PointKills:
         return replace(self, **{name: getattr(self, name) + getattr(other, name) for name in counts})
 
 
-def judged(turn: Turn, killed: bool, found: Found | None) -> PointKills:
+def judged(victim: str, point: str, killed: bool, found: Found | None) -> PointKills:
     """Return what came of one kill; None found: nobody could even look at what it left."""
-    one = PointKills(victim=turn.victim, point=turn.point, wanted=1, killed=int(killed))
+    one = PointKills(victim=victim, point=point, wanted=1, killed=int(killed))
     if found is None:
         return replace(one, damage=Damage(unresumed=1))
     return replace(
@@ -266,7 +266,7 @@ def _placed(turn: Turn, template: Place, folder: Path, server: str) -> PointKill
             of_server = postgres.database(server)
         ledger = stack.enter_context(of_server)
         place, database = template.copied(root / "place", ledger), Database(server if ledger else "")
-        return judged(turn, *one_turn(turn, place, database))
+        return judged(turn.victim, turn.point, *one_turn(turn, place, database))
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ def look(place: Place) -> Found:
     return Found(
         recovered=_has_version(place),
         voided=voided,
-        stuck=stuck_rounds((place.root / TIMES).read_text(encoding="ascii")),
+        stuck=stuck_rounds(_times(place)),
         exposed=len(exposing(place.root)),
         damage=damage,
     )
@@ -91,6 +91,12 @@ def stuck_rounds(times: str) -> int:
         if point == _BEGUN:
             begun[process] = float(at)
     return stuck
+
+
+def _times(place: Place) -> str:
+    """What coordinators wrote down; those that run as real processes write nothing."""
+    file = place.root / TIMES
+    return file.read_text(encoding="ascii") if file.exists() else ""
 
 
 def _runs(place: Place) -> list[list[Entry]]:

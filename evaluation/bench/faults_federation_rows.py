@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from evaluation.bench import postgres
 from evaluation.bench.faults_federation import PointKills, Victim, kill_federation, points
+from evaluation.bench.faults_processes import kill_processes, moments
 from evaluation.bench.rows import Row
 from evaluation.settings import Watch
 
@@ -14,7 +15,7 @@ SAMPLE_STEP = 9
 
 
 def federation_rows(*, times: int, quick: bool, watch: Watch) -> list[Row]:
-    """Kill so often at each point, or at a sample of the points, and return what came of it."""
+    """Kill so often at each point, then real processes; or once at a sample of the points; return what came of it."""
     chosen = points() if postgres.reason_absent() is None else points((Victim.COORDINATOR, Victim.NODE))
     chosen = chosen[::SAMPLE_STEP] if quick else chosen
     watch.begin(f"kill -9 in a federation at {len(chosen)} points", len(chosen) * times)
@@ -22,7 +23,17 @@ def federation_rows(*, times: int, quick: bool, watch: Watch) -> list[Row]:
     for kills in kill_federation(chosen, times):
         found.append(kills)
         watch.step()
-    return rows_of(found)
+    return rows_of(found + ([] if quick else _of_processes(watch)))
+
+
+def _of_processes(watch: Watch) -> list[PointKills]:
+    """Kill real processes, each in some of the rounds of a run."""
+    chosen, found = moments(), []
+    watch.begin("kill -9 of the processes of a federation", len(chosen))
+    for kills in kill_processes(chosen):
+        found.append(kills)
+        watch.step()
+    return found
 
 
 def rows_of(found: Sequence[PointKills]) -> list[Row]:

@@ -81,16 +81,21 @@ class Place:
         return Place(root=root, ledger=ledger)
 
 
-def make(root: Path) -> None:
-    """Provision the federation, and store every merchant's events; what they were read from is not kept."""
+def make(root: Path, *, coordinator: str = "127.0.0.1:9092", deadline: float = DEADLINE) -> None:
+    """Provision the federation, and store every merchant's events; what they were read from is not kept.
+
+    Args:
+        coordinator: HOST:PORT of its door, where it has one.
+        deadline: seconds that a round's contributions are awaited.
+    """
     source = root / "source"
     source.mkdir(parents=True)
     file = described(
         source,
         [_shop(name) for name in MERCHANTS],
-        coordinator="127.0.0.1:9092",
+        coordinator=coordinator,
         words={"epsilon": 8.0, "delta": 1e-4, "rounds": GRADIENT_ROUNDS, "minimum_cohort": 2},
-        settings={"dim": 4, "seed": 7, "timeout": DEADLINE},
+        settings={"dim": 4, "seed": 7, "timeout": deadline},
     )
     place = Place(root=root)
     provision(read_federation(file), place.kits.root, datetime.now(UTC))

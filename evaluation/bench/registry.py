@@ -48,11 +48,12 @@ BENCHES: dict[str, Bench] = {
     ),
     "faults": Bench(
         module="evaluation.bench.faults",
-        words="damaged ciphertext, kill -9 at every failpoint, a full disk, a storm of charges, a lying coordinator",
+        words="damaged ciphertext, kill -9 of stores and a federation at every failpoint, a full disk, a storm "
+        "of charges, a lying coordinator",
     ),
     "federation": Bench(
         module="evaluation.bench.federation",
-        words="secure aggregation: processor time and traffic of a participant, the sum under drop-outs",
+        words="secure aggregation: processor time, traffic, drop-outs; rounds of real processes beyond training",
     ),
     "ranking": Bench(
         module="evaluation.bench.ranking",

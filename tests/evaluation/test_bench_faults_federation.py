@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from client.store import EventStore
-from evaluation.bench.faults_federation import PointKills, Turn, Victim, judged, kill_federation, points
+from evaluation.bench.faults_federation import PointKills, Victim, judged, kill_federation, points
 from evaluation.bench.faults_federation_check import (
     LONGEST_ROUND,
-    TIMES,
     Found,
     account_damage,
     look,
@@ -37,7 +36,6 @@ SAMPLE = [
 def place(tmp_path: Path) -> Place:
     """A federation in which nothing has run yet."""
     make(tmp_path)
-    (tmp_path / TIMES).write_text("")
     return Place(root=tmp_path)
 
 
@@ -93,11 +91,11 @@ def test_a_round_beyond_two_deadlines_is_counted() -> None:
 
 def test_a_kill_that_did_not_come_and_a_run_that_did_not_recover_miss_their_targets() -> None:
     """And so does every single count."""
-    turn = Turn(victim=Victim.NODE, point="answer: computed", number=0)
+    point = (Victim.NODE, "answer: computed")
     harm = Damage(lost=1, doubled=1, overspent=1)
-    sound = judged(turn, True, Found(recovered=True, voided=1, stuck=0, exposed=0, damage=UNHARMED))
-    harmed = judged(turn, False, Found(recovered=False, voided=0, stuck=1, exposed=1, damage=harm))
-    unseen = judged(turn, True, None)
+    sound = judged(*point, True, Found(recovered=True, voided=1, stuck=0, exposed=0, damage=UNHARMED))
+    harmed = judged(*point, False, Found(recovered=False, voided=0, stuck=1, exposed=1, damage=harm))
+    unseen = judged(*point, True, None)
     assert [row.met for row in rows_of([sound])] == [True, True, None, *[True] * 5, True, None]
     assert [row.met for row in rows_of([sound, harmed])] == [False, False, None, *[False] * 5, False, None]
     assert (unseen.recovered, unseen.damage) == (0, Damage(unresumed=1))
