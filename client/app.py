@@ -39,6 +39,7 @@ from proto.federation import (
     WireError,
     layout_of,
 )
+from proto.question import question_hash
 from proto.versions import VERSION, WEIGHTS, VersionOffer
 
 REGISTRY = "registry"
@@ -200,7 +201,7 @@ def _answer(message: Message, context: Context, compute: stages.Work) -> Message
     public = _public(message)
     cohort = cohort_at(home_of(context.node_config, context.run_config))
     try:
-        _check_stage(task, message)
+        _check_question(task, message, public)
         party = _checked_party(context, task, message, cohort.participants)
         check_public(task.stage, public, len(cohort.catalogue), cohort.units)
         passed("answer: before charge")
@@ -216,12 +217,20 @@ def _answer(message: Message, context: Context, compute: stages.Work) -> Message
     return _reply(message, task, cohort, content)
 
 
-def _check_stage(task: Task, message: Message) -> None:
-    """Refuse a question for another stage than the one that is checked, charged and signed for."""
+def _check_question(task: Task, message: Message, public: stages.Public) -> None:
+    """Refuse another question than the one that is checked, charged and signed for.
+
+    Under masks it must be everybody's: where the answers of the others are known beforehand, the sum is one's own.
+    """
     asked = message.metadata.message_type
     if asked != f"train.{task.stage}":
         raise WireError(
             f"a question {asked!r} came with a task of stage {task.stage!r}; they must be the same"
+        )
+    if task.secure and question_hash(task, public) != task.model_hash:
+        raise WireError(
+            f"the question of round {task.round} ({task.stage}) is not the one that its manifest names; somebody was "
+            "asked something else than the others"
         )
 
 

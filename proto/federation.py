@@ -54,7 +54,7 @@ LARGEST_LAYOUT = 2**28
 
 
 class Phase(StrEnum):
-    """What secure aggregation asks in messages of its own, in order; the contribution comes with the training task."""
+    """What secure aggregation asks in messages of its own, in order; contributions come with the training task."""
 
     ADVERTISE = "advertise"
     SHARE = "share"
@@ -76,6 +76,7 @@ class Task:
 
     Attributes:
         release_id: names the release in every ledger; a repetition is charged once.
+        model_hash: of the whole question (`proto.question`); under masks a participant compares it.
         clipping_norm: L2 bound on one shopper's share.
         noise_multiplier, mu2, cap_mu2: of the plan; all zero under trust `none`, where nothing is charged.
         steps: local steps (trust `local`).

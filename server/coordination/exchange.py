@@ -5,7 +5,6 @@ Flower's own `send_and_receive` sleeps three seconds between looks; a round of s
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -118,13 +117,3 @@ def _answer(name: str, reply: Message) -> Answer:
 def one_line(reason: str) -> str:
     """Return a participant's words as logs, journal and status keep them: one printable line of bounded length."""
     return "".join(sign if sign.isprintable() else "?" for sign in reason[:LONGEST_REASON])
-
-
-def public_hash(public: PublicArrays) -> str:
-    """Return a hash of what a question shows of the model, so that answers to another version are noticed."""
-    digest = hashlib.sha256()
-    for name in sorted(public):
-        value = np.ascontiguousarray(public[name])
-        digest.update(f"{name} {value.dtype.str} {value.shape}".encode())
-        digest.update(value.tobytes())
-    return digest.hexdigest()[:16]

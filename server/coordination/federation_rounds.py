@@ -11,17 +11,18 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from privacy.failpoints import passed
 from privacy.plan import Plan, Stage, Trust
 from proto.federation import Task
+from proto.question import question_hash
 from server.coordination.aggregate import CohortTooSmall
 from server.coordination.budget import Account, Releaser
 from server.coordination.collecting import Collected, Collector, Shapes, Totals
 from server.coordination.config import FederationConfig
-from server.coordination.exchange import PublicArrays, public_hash
+from server.coordination.exchange import PublicArrays
 from server.coordination.federation_plan import RunningPlan
 from server.coordination.journal_entry import Entry, JournalError
 from server.coordination.journal_run import RunJournal
@@ -96,7 +97,7 @@ class Rounds:
         self.number += 1
         known = self._desk.journal.released(self.number)
         if known is not None:
-            return self._again(stage, public_hash(public), *known)
+            return self._again(stage, public, *known)
         for attempt in range(1, ATTEMPTS + 1):
             task = self._planned(stage, public)
             self._desk.status.asking(task, attempt, self._gathered(task), self._config.timeout)
@@ -109,9 +110,9 @@ class Rounds:
             "participants are connected: what the run has learned is kept"
         )
 
-    def _again(self, stage: Stage, shown: str, entry: Entry, arrays: Totals) -> Totals:
+    def _again(self, stage: Stage, public: PublicArrays, entry: Entry, arrays: Totals) -> Totals:
         """Take a round from the journal; its commit may be what a crash left out."""
-        task = entry.task
+        task, shown = entry.task, question_hash(entry.task, public)
         if (task.stage, task.model_hash) != (str(stage), shown):
             raise JournalDiverged(
                 f"round {task.round} of the journal is {task.stage} of model {task.model_hash}, and this program "
@@ -127,7 +128,8 @@ class Rounds:
         """Return what the next attempt asks for, priced with what is left."""
         if self._running.refresh():
             log.warning("round %d: what is left of the budget was split anew", self.number)
-        task = self._task(stage, public_hash(public))
+        task = self._task(stage)
+        task = replace(task, model_hash=question_hash(task, public))
         passed("round: planned")
         return task
 
@@ -186,7 +188,7 @@ class Rounds:
         passed("round: cohort there")
         return present
 
-    def _task(self, stage: Stage, model_hash: str) -> Task:
+    def _task(self, stage: Stage) -> Task:
         config, plan = self._config, self.plan
         release, protected = plan.of(stage), plan.trust is not Trust.NONE
         steps = config.steps if stage is Stage.GRADIENT else 1
@@ -194,7 +196,7 @@ class Rounds:
             release_id=f"{config.run_name}/{self._id}/{self.number}-{stage}",
             stage=str(stage),
             round=self.number,
-            model_hash=model_hash,
+            model_hash="",
             trust=str(plan.trust),
             clipping_norm=release.clipping_norm,
             noise_multiplier=release.noise_multiplier or 0.0,

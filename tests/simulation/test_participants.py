@@ -35,6 +35,7 @@ from proto.federation import (
     Task,
     layout_words,
 )
+from proto.question import question_hash
 from server.coordination.config import Participants
 from simulation.federated import run_config_of
 from simulation.grid import FIRST_NODE, InProcessGrid
@@ -197,6 +198,33 @@ def test_a_question_for_another_stage_than_its_task_is_refused(tmp_path: Path) -
     receipt = Receipt.from_record(answer.content.config_records[RECEIPT])
     assert "a question 'train.gram' came with a task of stage 'counts'" in receipt.refused
     assert people.spent_mu2(ledger_at(place(tmp_path).ledger)) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "arrays"),
+    [
+        ({}, {"q": np.ones(60)}),
+        ({"basket_kinds": "purchase"}, {}),
+        ({"clock": False}, {}),
+        ({"seed": 7}, {}),
+        ({"clipping_norm": 1.5}, {}),
+        ({"minimum_cohort": 2}, {}),
+    ],
+)
+def test_under_masks_nobody_answers_another_question_than_the_rest(
+    tmp_path: Path, changes: dict[str, Any], arrays: dict[str, Any]
+) -> None:
+    """Where the others were asked what they answer with zeros, the sum of all would be one participant's."""
+    people = population(tmp_path)
+    bare = task_of(people, tmp_path, secure=True)
+    everybodys = replace(bare, model_hash=question_hash(bare, {}))
+    for task, public, reason in (
+        (replace(everybodys, **changes), arrays, "is not the one that its manifest names"),
+        (everybodys, {}, "this node has no identity"),  # the next thing to be checked
+    ):
+        answer = asked(people, tmp_path, task, **public)
+        assert reason in Receipt.from_record(answer.content.config_records[RECEIPT]).refused
+        assert CONTRIBUTION not in answer.content
 
 
 @pytest.mark.parametrize("kind", [Participants.MERCHANTS, Participants.SHOPPERS])
