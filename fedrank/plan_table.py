@@ -20,7 +20,8 @@ def render_plan(plan: dict[str, Any]) -> RenderableType:
 def _facts(plan: dict[str, Any]) -> str:
     return (
         f"Plan for {plan['data']}: {plan['shoppers']:,} shoppers, {plan['items']:,} items; "
-        f"{plan['taking_part']:,} participants ({plan['participants']}), trust {plan['trust']}, minimum cohort {plan['minimum_cohort']:,}"
+        f"{plan['taking_part']:,} participants ({plan['participants']}), trust {plan['trust']}, "
+        f"minimum cohort {plan['minimum_cohort']:,}"
     )
 
 

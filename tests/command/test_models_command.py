@@ -139,8 +139,8 @@ def test_an_unsigned_version_is_refused_by_every_command_that_would_use_it(
     assert Registry(run / "registry").promoted() is None
     done = fedrank("promote", "--run", str(run), version, "--unsigned")
     assert done.stdout == f"promoted {version}, where none was (unsigned versions are taken)\n"
-    for words in (("index", "build"), ("serve", "--port", "0"), ("rollback",)):
-        assert fedrank(*words, "--run", str(run)).returncode == DATA
+    for command in (("index", "build"), ("serve", "--port", "0"), ("rollback",)):
+        assert fedrank(*command, "--run", str(run)).returncode == DATA
     assert fedrank("index", "build", "--run", str(run), "--unsigned").returncode == 0
 
 

@@ -25,6 +25,7 @@ from server.registry import Registry
 BIN = Path(sys.executable).parent
 SHOPPERS = 40
 SMALL = ("--rounds", "1", "--dim", "4", "--curve", "", "--minimum-cohort", "2", "--delta", "1e-3")
+OF_MERCHANTS = ("--participants", "merchants", "--surfaces", "home", "--json")
 Done = subprocess.CompletedProcess[str]
 
 
@@ -291,3 +292,33 @@ def assert_refused(done: Done, code: int, reason: str) -> None:
         assert done.stderr.splitlines()[-1] == lines[0]
     assert reason in done.stderr
     assert os.linesep not in reason
+
+
+def merchants_run(data: Path, out: Path, *words: str) -> dict[str, Any]:
+    """The report of a run of the two merchants."""
+    return report_of(simulate(data, out, *OF_MERCHANTS, *words))
+
+
+def test_masked_sums_give_the_model_of_ideal_ones_and_the_report_says_which_they_were(
+    data: Path, tmp_path: Path
+) -> None:
+    """Ideal is the default; both add the very same numbers up."""
+    noise = ("--trust", "central", "--noise-seed", "5")
+    ideal = merchants_run(data, tmp_path / "ideal", *noise)
+    full = merchants_run(data, tmp_path / "full", *noise, "--secure-aggregation", "full")
+    assert ideal["privacy"]["sums"].startswith("ideal: ") and full["privacy"]["sums"].startswith("full: ")
+    assert (ideal["config"]["secure_aggregation"], full["config"]["secure_aggregation"]) == ("ideal", "full")
+    for model, metrics in ideal["models"].items():
+        for metric, value in metrics.items():
+            assert full["models"][model][metric]["mean"] == pytest.approx(value["mean"], abs=0.02)
+    assert full["privacy"]["epsilon"] == ideal["privacy"]["epsilon"]
+    assert not (tmp_path / "full" / "identities").exists()
+
+
+def test_too_few_parties_for_a_secure_sum_are_a_failure_that_says_so(data: Path, tmp_path: Path) -> None:
+    """Two merchants cannot be a minimum cohort of three nodes, whatever the plan says."""
+    done = simulate(
+        data, tmp_path / "run", *OF_MERCHANTS, "--secure-aggregation", "full", "--minimum-cohort", "3"
+    )
+    assert done.returncode != 0
+    assert "minimum cohort is 3" in done.stderr

@@ -156,7 +156,7 @@ def test_the_page_says_what_is_promised_to_whom_and_with_what_data(report: dict[
 
 def test_noise_in_shares_is_told_with_what_holds_if_some_add_none(report: dict[str, Any]) -> None:
     """One sentence with the worst stated case in page and terminal, and all cases among the facts of the page."""
-    stated = [{"participants": 0, "epsilon": 3.0}, {"participants": 1, "epsilon": 3.25}]
+    stated: list[dict[str, Any]] = [{"participants": 0, "epsilon": 3.0}, {"participants": 1, "epsilon": 3.25}]
     stated += [{"participants": 4, "epsilon": None}]
     report["privacy"] |= {"trust": "distributed", "if_silent": stated}
     report["privacy"] |= {"minimum_cohort": 4, "most_participants": 12}

@@ -59,7 +59,7 @@ def counted(run: RunConfig, nodes: int, number: int, **changes: Any) -> Collecte
     names = [f"{MERCHANT_PART}m{place}" for place in range(4)]
     shapes: Shapes = {DEVICES: (4 * ITEMS_OF_EACH,)}
     if alone:
-        shapes = {name: (ITEMS_OF_EACH,) for name in names}
+        shapes = dict.fromkeys(names, (ITEMS_OF_EACH,))
     grid = InProcessGrid(client_app, nodes=nodes, run_config=run)
     return collector_of(grid, config).collect(Task(**{**words, **changes}), shapes, {}, lambda: None)
 
