@@ -79,7 +79,13 @@ class Kit:
     def lay_out_data(self) -> None:
         """Make the data folder, and let its items and its list of signers be those of the kit; keep all else."""
         for folder in (self.data, self.data / "store", self.data / "registry"):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            try:
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            except OSError as error:
+                raise KitError(
+                    f"the data folder {folder} cannot be made ({error.strerror}); give this user a folder there that "
+                    "it may write to, or name another as `data` in kit.toml"
+                ) from error
         _copy(self.catalogue, self.data / CATALOGUE)
         _copy(self.coordinator_certificate, self.data / SIGNERS)
 

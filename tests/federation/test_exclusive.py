@@ -49,3 +49,13 @@ def test_a_free_port_and_an_address_of_another_machine_are_told_apart() -> None:
         refuse_taken_port("127.0.0.1", port)
     with pytest.raises(KitError, match=r"192\.0\.2\.1.*--listen"):
         refuse_taken_port("192.0.2.1", port)
+
+
+def test_a_data_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    """A file stands where the folder has to be."""
+    kit = merchant_kit(make_kits(tmp_path), "north")
+    kit.data.rmdir()
+    kit.data.write_text("")
+    done = CliRunner().invoke(app, ["merchant", "start", str(kit.folder)])
+    assert isinstance(done.exception, KitError)
+    assert f"{kit.data} cannot be made (File exists)" in str(done.exception)
