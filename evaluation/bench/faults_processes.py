@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from evaluation.bench.faults_federation import PointKills, judged
+from evaluation.bench.faults_federation import RESUMES, PointKills, judged
 from evaluation.bench.faults_federation_check import look
 from evaluation.bench.faults_federation_world import MERCHANTS, Place, make
 from evaluation.bench.federation_world import (
@@ -67,12 +67,11 @@ def _killed_and_resumed(place: Place, started: Processes, victim: str, number: i
     """Kill a process in the middle of a run, and run on until there is a version, or nothing goes any more."""
     run = _begun(place)
     killed = _asked(place, run, number) and _kill(started, victim)
-    for _ in range(3):
+    for _ in range(RESUMES):
         if run.wait(PATIENCE) == 0:
             break
         run = _begun(place)
-    run.kill()
-    run.wait()
+    run.wait(PATIENCE)
     return killed
 
 
