@@ -25,9 +25,14 @@ def end(_sign, _frame):
         log.write(sys.argv[1] + " ended\\n")
     raise SystemExit
 
+def tell():
+    beside = Path(sys.argv[3], sys.argv[1] + ".new")
+    beside.write_text(str(os.getpid()))
+    beside.replace(Path(sys.argv[3], sys.argv[1]))
+
 def work():
     signal.signal(signal.SIGTERM, end)
-    Path(sys.argv[3], sys.argv[1]).write_text(str(os.getpid()))
+    tell()
     if not Path(sys.argv[3], "slow").exists():
         Path(os.environ["FEDRANK_READY"]).touch()
     while True:
@@ -35,7 +40,7 @@ def work():
 
 def stubborn():
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    Path(sys.argv[3], sys.argv[1]).write_text(str(os.getpid()))
+    tell()
     while True:
         time.sleep(0.05)
 """
