@@ -29,7 +29,7 @@ RESERVED: Final = frozenset({"coordinator", "devices", "everyone"})
 """Ids that mean something else in ledgers, on the wire and among the kits."""
 
 SETTINGS: Final[Mapping[str, type[Scalar]]] = {
-    **dict.fromkeys(("dim", "minimum-nodes", "buckets", "seed"), int),
+    **dict.fromkeys(("dim", "runs", "minimum-nodes", "buckets", "seed"), int),
     **dict.fromkeys(("recency", "prior", "damping", "timeout"), float),
     **dict.fromkeys(("linkage", "fusion"), bool),
     **dict.fromkeys(("clock", "basket-kinds", "loss", "user-tower", "encoder", "basis", "combine"), str),

@@ -32,6 +32,7 @@ DEFAULTS: Final[dict[str, Scalar]] = {
     "noise-seed": SYSTEM_ENTROPY,
     "timeout": 600.0,
     "buckets": 1,
+    "runs": 1,
     "combine": "sum",
     "declared-shoppers": "",
 }

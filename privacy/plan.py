@@ -130,7 +130,7 @@ class Plan:
     @property
     def cap_mu2(self) -> float:
         """The total budget in mu^2."""
-        return mu_of(self.epsilon, self._gaussian_delta) ** 2
+        return budget_mu2(self.trust, self.epsilon, self.delta)
 
     @property
     def _gaussian_delta(self) -> float:
@@ -193,13 +193,20 @@ class Plan:
 
 
 def make_plan(
-    *, trust: Trust, epsilon: float, delta: float, counts: Mapping[Stage, int], spent_mu2: float = 0.0
+    *,
+    trust: Trust,
+    epsilon: float,
+    delta: float,
+    counts: Mapping[Stage, int],
+    spent_mu2: float = 0.0,
+    ceiling_mu2: float = math.inf,
 ) -> Plan:
     """Return the plan that spends what is left of (epsilon, delta) over the stages.
 
     Args:
         counts: how often each stage is released to one shopper's cost; a stage with 0 is left out.
         spent_mu2: what the shopper with the highest account has spent already.
+        ceiling_mu2: what that account may hold after this run, where later runs are to have some of the budget.
 
     Raises:
         BudgetError: epsilon, delta or a count is impossible, or nothing useful is left.
@@ -208,7 +215,7 @@ def make_plan(
         raise BudgetError(f"spent mu^2 is {spent_mu2}; it must be finite and at least 0 (see the ledger)")
     if any(count < 0 for count in counts.values()):
         raise BudgetError(f"releases per stage are {dict(counts)}; none may be negative (see --rounds)")
-    left = mu_of(epsilon, gaussian_delta(trust, delta)) ** 2 - spent_mu2
+    left = min(budget_mu2(trust, epsilon, delta), ceiling_mu2) - spent_mu2
     if trust is not Trust.NONE and left < SMALLEST_MU2:
         raise BudgetError(_exhausted(epsilon, delta, spent_mu2))
     wanted = {stage: count for stage, count in counts.items() if count}
@@ -225,6 +232,11 @@ def make_plan(
         for stage, count in wanted.items()
     )
     return Plan(trust=trust, epsilon=epsilon, delta=delta, spent_mu2=spent_mu2, releases=releases)
+
+
+def budget_mu2(trust: Trust, epsilon: float, delta: float) -> float:
+    """Return a whole budget in mu^2."""
+    return mu_of(epsilon, gaussian_delta(trust, delta)) ** 2
 
 
 def gaussian_delta(trust: Trust, delta: float) -> float:

@@ -143,6 +143,7 @@ def run_config_of(
         "trust": str(settings.trust),
         "epsilon": settings.epsilon,
         "delta": settings.delta,
+        "runs": 1,
         "rounds": settings.rounds,
         "shoppers": shoppers,
         "merchants": max(1, len(population.merchants)),

@@ -15,7 +15,7 @@ from privacy.ledger import Ledger
 from privacy.ledger_place import ledger_at
 from privacy.ledger_records import Charge
 from privacy.mechanism import GaussianSum, Mechanism, NoiseSource, SeededNoise, SystemNoise, UnprotectedSum
-from privacy.plan import Plan, Stage, Trust, make_plan
+from privacy.plan import Plan, Stage, Trust, budget_mu2, make_plan
 from proto.federation import Task
 from server.coordination.buckets import MEDIAN_SPREAD
 from server.coordination.config import Combine, FederationConfig, Participants
@@ -74,7 +74,13 @@ def plan_of(config: FederationConfig, account: Account) -> Plan:
         delta=config.delta,
         counts=config.releases,
         spent_mu2=0.0 if config.trust is Trust.NONE else spent,
+        ceiling_mu2=ceiling_of(config, spent),
     )
+
+
+def ceiling_of(config: FederationConfig, spent_mu2: float) -> float:
+    """Return what an account that held `spent_mu2` before a run may hold after it: its even part is added."""
+    return spent_mu2 + budget_mu2(config.trust, config.epsilon, config.delta) / config.runs
 
 
 class Releaser:

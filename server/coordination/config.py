@@ -65,6 +65,7 @@ class FederationConfig:
             public fact about the shops, as is the clock; never read off their events.
         secure_aggregation: whether contributions leave under masks only.
         coordinator_identity: kit of the coordinator, whose key signs secure rounds; empty where there are none.
+        runs: how many runs share the budget evenly; each takes its part of mu^2, and the last what is left.
         buckets: groups of a secure round, with a sum each.
         declared_shoppers: how many shoppers single participants have, as `NAME=NUMBER,NAME=NUMBER`; bounds what each
             may add. Of one that is not named only the federation's number is known.
@@ -84,6 +85,7 @@ class FederationConfig:
     trust: Trust
     epsilon: float
     delta: float
+    runs: int
     rounds: int
     shoppers: int
     merchants: int
@@ -129,6 +131,7 @@ class FederationConfig:
 
     def _check(self) -> None:
         for name, low in (
+            ("runs", 1),
             ("rounds", 0),
             ("shoppers", 2),
             ("merchants", 1),

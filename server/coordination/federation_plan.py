@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from privacy.plan import Plan, Release, Stage, Trust, make_plan
 from proto.federation import Task
-from server.coordination.budget import Account
+from server.coordination.budget import Account, ceiling_of
 from server.coordination.config import FederationConfig
 
 
@@ -44,6 +44,7 @@ class RunningPlan:
                 delta=self._config.delta,
                 counts=self._to_come(),
                 spent_mu2=self._spent_mu2(),
+                ceiling_mu2=ceiling_of(self._config, self._opening.spent_mu2),
             )
         return stale
 

@@ -41,6 +41,7 @@ WORDS: dict[str, Any] = {
     "trust": "central",
     "epsilon": 8,
     "delta": 1e-6,
+    "runs": 1,
     "rounds": 1,
     "shoppers": 100,
     "merchants": 4,

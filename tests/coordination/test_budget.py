@@ -142,3 +142,13 @@ def test_the_coordinator_adds_nothing_where_participants_have_or_nobody_does(tmp
         np.testing.assert_array_equal(releaser.released(Stage.GRAM, total), total)
         multiplier = plan.of(Stage.GRAM).noise_multiplier or 0.0
         assert releaser.noise_std(Stage.GRAM) == pytest.approx(factor * multiplier)
+
+
+def test_runs_share_the_budget_evenly_and_the_last_takes_what_is_left(tmp_path: Path) -> None:
+    """The second of three runs plans a third, on top of what was spent; the fourth is refused."""
+    account = open_account(config(tmp_path), ITEMS)
+    three = config(tmp_path, runs=3, spent_mu2=CAP / 3)
+    assert plan_of(three, account).mu2 == pytest.approx(CAP / 3)
+    assert plan_of(config(tmp_path, runs=3, spent_mu2=0.9 * CAP), account).mu2 == pytest.approx(0.1 * CAP)
+    with pytest.raises(BudgetError, match="used up"):
+        plan_of(config(tmp_path, runs=3, spent_mu2=CAP), account)
