@@ -75,6 +75,6 @@ def _histories(exam: Exam) -> list[Events]:
     kinds = train["kind"].replace_strict({kind: place for place, kind in enumerate(KINDS)}).to_list()
     items, times = train["item_id"].to_list(), train["timestamp"].to_list()
     return [
-        Events(item_ids=items[start:end], kinds=kinds[start:end], times=times[start:end])
+        Events.of_columns(items[start:end], kinds[start:end], times[start:end])
         for start, end in pairwise(ends)
     ]

@@ -21,17 +21,17 @@ def compiled(kernel: Kernel) -> Kernel:
         return cast(Kernel, _compiled(kernel, cache=False))
 
 
-def _compiled(kernel: Callable[..., object], signature: str | None = None, *, cache: bool) -> object:
-    return njit(signature, cache=cache, nogil=True, error_model="numpy", fastmath=REORDERED)(kernel)
+def _compiled(kernel: Callable[..., object], signatures: list[str] | None = None, *, cache: bool) -> object:
+    return njit(signatures, cache=cache, nogil=True, error_model="numpy", fastmath=REORDERED)(kernel)
 
 
-def compiled_for(signature: str) -> Callable[[Kernel], Kernel]:
+def compiled_for(*signatures: str) -> Callable[[Kernel], Kernel]:
     """As `compiled`, but for these types alone, and ready as soon as the module is imported."""
 
     def compile_now(kernel: Kernel) -> Kernel:
         try:
-            return cast(Kernel, _compiled(kernel, signature, cache=True))
+            return cast(Kernel, _compiled(kernel, [*signatures], cache=True))
         except RuntimeError:  # as above
-            return cast(Kernel, _compiled(kernel, signature, cache=False))
+            return cast(Kernel, _compiled(kernel, [*signatures], cache=False))
 
     return compile_now

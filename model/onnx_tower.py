@@ -44,11 +44,14 @@ def event_codes(kinds: Array, positions: Array, ages: Array) -> NDArray[np.int64
     return np.asarray(((kinds * POSITION_BUCKETS + positions) * _AGES + ages + 1) + 1, dtype=np.int64)
 
 
-_KIND_STEP = POSITION_BUCKETS * _AGES
-_PLACES = _AGES * log_bucket(np.arange(HISTORY_LIMIT), POSITION_BUCKETS)
-_LAST_DAY = 2 ** (AGE_BUCKETS - 1) - 1
+KIND_STEP = POSITION_BUCKETS * _AGES
+"""What each kind of event adds to a code."""
+PLACES = _AGES * log_bucket(np.arange(HISTORY_LIMIT), POSITION_BUCKETS)
+"""What the place of an event adds, the newest first."""
+LAST_DAY = 2 ** (AGE_BUCKETS - 1) - 1
 """Days from which on all ages are in the last bucket."""
-_DAYS = 2 + log_bucket(np.arange(_LAST_DAY + 1), AGE_BUCKETS)
+DAYS = 2 + log_bucket(np.arange(LAST_DAY + 1), AGE_BUCKETS)
+"""What the age of an event in whole days adds; an unknown age adds 1."""
 
 
 def codes_newest_first(kinds: Array, days: Array | None) -> NDArray[np.int64]:
@@ -56,8 +59,8 @@ def codes_newest_first(kinds: Array, days: Array | None) -> NDArray[np.int64]:
 
     `days` is the age of each event in whole days; None where no clock is known.
     """
-    ages = 1 if days is None else _DAYS[np.minimum(days, _LAST_DAY)]
-    return np.asarray(_PLACES[: len(kinds)] + _KIND_STEP * kinds + ages, dtype=np.int64)
+    ages = 1 if days is None else DAYS[np.minimum(days, LAST_DAY)]
+    return np.asarray(PLACES[: len(kinds)] + KIND_STEP * kinds + ages, dtype=np.int64)
 
 
 def tower_graph(weights: Weights) -> bytes:

@@ -8,6 +8,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from server.errors import CatalogueError
 from server.serving.catalogue import read_catalogue
@@ -62,9 +63,9 @@ class CatalogueEdits:
         found = 0
         there = self._ids(self._log.last())
 
-        def find(ids: Collection[str]) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
+        def find(ids: Collection[str]) -> npt.NDArray[np.int64]:
             nonlocal found
-            known = np.array([0 if item_id in there else -1 for item_id in ids], dtype=np.int32)
+            known = np.array([0 if item_id in there else -1 for item_id in ids], dtype=np.int64)
             found = int(np.count_nonzero(known >= 0))
             return known
 

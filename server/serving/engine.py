@@ -14,7 +14,7 @@ from server.serving.fields import names_of
 from server.serving.nearest import Candidates
 from server.serving.policy import Policy
 from server.serving.pools import pools_of
-from server.serving.profile import Profile, read_profile
+from server.serving.profile import Asked, Profile, check, read_profiles
 from server.serving.promotions import Promotion
 from server.serving.query import RankQuery, Surface
 from server.serving.ranking import Ranking
@@ -89,16 +89,16 @@ class Engine:
         `UnknownItem` (detail), `WrongModelVersion` (embedding) or `InvalidRequest`.
         """
         snapshot = self._snapshot
-        read = [_read(snapshot, query) for query in queries]
-        right = [(query, one) for query, one in zip(queries, read, strict=True) if isinstance(one, Profile)]
-        rankings = iter(self._rank(snapshot, right))
-        return [next(rankings) if isinstance(one, Profile) else one for one in read]
+        checked = [_checked(snapshot, query) for query in queries]
+        rankings = iter(self._rank(snapshot, [one for one in checked if isinstance(one, Asked)]))
+        return [next(rankings) if isinstance(one, Asked) else one for one in checked]
 
-    def _rank(self, snapshot: Snapshot, asked: Sequence[tuple[RankQuery, Profile]]) -> list[Ranking]:
+    def _rank(self, snapshot: Snapshot, asked: Sequence[Asked]) -> list[Ranking]:
         if not asked:
             return []
-        queries, profiles = zip(*asked, strict=True)
-        parts = compose(snapshot, queries, profiles)
+        queries = [one.query for one in asked]
+        profiles, inputs = read_profiles(snapshot, asked)
+        parts = compose(snapshot, queries, profiles, inputs)
         wanted = [self._pool(query) for query in queries]
         freshest = [self._policy.of(query.surface).fresh_share > 0 for query in queries]
         candidates = generate(snapshot, queries, profiles, parts, wanted, freshest)
@@ -130,10 +130,10 @@ class Engine:
         )
 
 
-def _read(snapshot: Snapshot, query: RankQuery) -> Profile | ServerError:
-    """Who a question is for, or why it cannot be answered."""
+def _checked(snapshot: Snapshot, query: RankQuery) -> Asked | ServerError:
+    """A question, or why it cannot be answered."""
     try:
-        return read_profile(snapshot, query)
+        return check(snapshot, query)
     except ServerError as error:
         return error
 

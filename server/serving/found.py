@@ -67,7 +67,7 @@ def _close_in_meaning(snapshot: Snapshot, question: Question, exact: Ints) -> In
     An encoder of words alone knows nothing of words that no item holds, and a version nothing of words that came
     with items added since: their vector is zero.
     """
-    text, matches = question.parts.text, question.parts.matches
+    text, matches = question.parts.reading.text, question.parts.matches
     held = matches is not None and len(matches.items)
     if text is None or not text.any() or not (held or snapshot.reader.reads_sentences):
         return exact[:0]

@@ -8,21 +8,24 @@ them, and a name is read out of them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from server.serving.items_lookup import Lookup, table_columns
+from server.serving.items_lookup import table_columns
 from server.serving.items_strings import Columns, Strings, string_columns
 from server.serving.items_wire import ITEM_ID, TITLE, encoded_item, text_of
+from server.serving.kernels_events import find_rows
+from server.serving.query import Events
 
 Ints = npt.NDArray[np.int32]
 
 FLAGS = ("new_arrival", "promotion")
 """Catalogue columns that mark the items of a surface, where a catalogue has them."""
 REMEMBERED = 1 << 15
-"""Ids whose rows, and rows whose bytes, a process keeps in dictionaries, some 5 MB each."""
+"""Rows whose bytes a process keeps in a dictionary, some 5 MB."""
 UNKNOWN = -1
 """`listed_at` where it is not known, and the row of an item that is not here."""
 
@@ -40,10 +43,11 @@ class ItemTable:
 
     def __init__(self, columns: Columns, added: Columns | None = None) -> None:
         """Use the columns of `columns_of`; names and lookup of the last items are those of `added`, where given."""
-        self._parts = [Lookup(part, "wire") for part in (columns, added) if part is not None]
-        self._first_added = len(self._parts[0].strings)
-        self._rows = _Rows(self._parts, self._first_added)
-        self._wires = _Wires(self._parts, self._first_added)
+        parts = [part for part in (columns, added) if part is not None]
+        strings = [Strings.of(part, "wire") for part in parts]
+        first_rows = [0, len(strings[0])]
+        self._tables = [_table(*part) for part in zip(parts, first_rows, strict=False)][::-1]
+        self._wires = _Wires(strings)
         self.merchants: list[str] = list(Strings.of(columns, "merchants"))
         self.categories: list[str] = list(Strings.of(columns, "categories"))
         self.merchant_codes: Ints = columns["merchant_codes"]
@@ -58,9 +62,20 @@ class ItemTable:
         """Number of items, those not servable included."""
         return len(self.merchant_codes)
 
-    def find(self, ids: Sequence[str]) -> Ints:
+    def find(self, ids: Sequence[str]) -> npt.NDArray[np.int64]:
         """Rows (ids,) of the items with these ids, -1 where none has one."""
-        return np.fromiter(map(self._rows.__getitem__, ids), dtype=np.int32, count=len(ids))
+        zeros = np.zeros(len(ids), dtype=np.int64)
+        return self.rows(Events.of_columns(ids, zeros, zeros))
+
+    def rows(self, events: Events) -> npt.NDArray[np.int64]:
+        """Rows (e,) of the events' items, -1 where an item is not here.
+
+        An item that went and came again is in both parts; the added one counts.
+        """
+        found = np.full(len(events), UNKNOWN, dtype=np.int64)
+        for first, starts, rows, offsets, data in self._tables:
+            find_rows(events.content, events.told, starts, rows, offsets, data, first, found)
+        return found
 
     def wire(self, item: int) -> bytes:
         """The fields `item_id`, `merchant_id` and `title` of the item's `RankedItem`, encoded."""
@@ -83,43 +98,26 @@ class ItemTable:
         return self.categories[int(self.category_codes[item])]
 
 
-class _Rows(dict[str, int]):
-    """Id -> row of what was asked for lately, ten times as fast as the table; a small part of a large catalogue.
-
-    Unknown ids are not kept: anybody can make them up.
-    """
-
-    def __init__(self, parts: Sequence[Lookup], first_added: int) -> None:
-        super().__init__()
-        self._parts = parts
-        self._first_added = first_added
-
-    def __missing__(self, item_id: str) -> int:
-        """Look in the tables, in the added items first: an item that went and came again is there."""
-        for number in reversed(range(len(self._parts))):
-            row = self._parts[number].row(item_id)
-            if row >= 0:
-                if len(self) >= REMEMBERED:
-                    self.clear()
-                self[item_id] = row + number * self._first_added
-                return self[item_id]
-        return UNKNOWN
+def _table(columns: Columns, first: int) -> tuple[int, Any, Any, Any, Any]:
+    """What `find_rows` needs of a part of the items, whose first row is `first`."""
+    table = columns["wire_table_starts"], columns["wire_table_rows"]
+    return first, *table, columns["wire_offsets"], columns["wire_bytes"]
 
 
 class _Wires(dict[int, bytes]):
     """The encoded items that were listed lately: the same few thousand are in most answers."""
 
-    def __init__(self, parts: Sequence[Lookup], first_added: int) -> None:
+    def __init__(self, parts: Sequence[Strings]) -> None:
         super().__init__()
         self._parts = parts
-        self._first_added = first_added
 
     def __missing__(self, item: int) -> bytes:
         """Copy an item's bytes out of the mapped column."""
         if len(self) >= REMEMBERED:
             self.clear()
-        added = item >= self._first_added
-        self[item] = encoded = self._parts[added].strings.raw(item - added * self._first_added)
+        first_added = len(self._parts[0])
+        added = item >= first_added
+        self[item] = encoded = self._parts[added].raw(item - added * first_added)
         return encoded
 
 

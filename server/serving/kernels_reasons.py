@@ -77,7 +77,7 @@ def _add_lost(
 
 
 @compiled_for(
-    "void(float32[:, ::1], float32[:, ::1], int64[::1], int64[:, ::1], float32[:, :], float64, float64, "
+    "void(float32[:, ::1], float32[:, ::1], int64[::1], int64[:, :], float32[:, :], float64, float64, "
     "int64[::1], float32[::1], float32[::1], float64[:, ::1])"
 )
 def taste_lost(

@@ -1,7 +1,9 @@
-"""The events told of one shopper, as rows of a catalogue: newest first, each item and kind once."""
+"""The events told of shoppers, as rows of a catalogue: newest first, each item and kind once."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -9,7 +11,7 @@ import numpy.typing as npt
 
 from model.features import HISTORY_LIMIT
 from server.serving.items import ItemTable
-from server.serving.kernels import first_of_each, newest_first
+from server.serving.kernels_events import read_each
 from server.serving.query import Events
 
 Ints = npt.NDArray[np.int64]
@@ -23,37 +25,59 @@ class Past(NamedTuple):
     times: Ints
     session: int
 
-    def take(self, rows: Ints | slice, session: int) -> Past:
-        """The events of some rows."""
-        return Past(self.items[rows], self.kinds[rows], self.times[rows], session)
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of the shoppers of a batch.
+
+    Attributes:
+        past: items, kinds and times (3, e) of every event with an item of this catalogue, newest first, those of the
+            session before all others, one shopper's after another's.
+        read: the same of what the user tower reads: the newest event of each item and kind.
+        marks: (4, b) where a shopper's events end in `past` and how many are of the session, and the same for `read`.
+    """
+
+    past: Ints
+    read: Ints
+    marks: Ints
+
+    def each_past(self) -> list[Past]:
+        """Every known event of each shopper."""
+        return _each(self.past, *self.marks[:2])
+
+    def each_read(self) -> list[Past]:
+        """What the user tower reads of each shopper: what `Histories.recent` keeps, newest first."""
+        return _each(self.read, *self.marks[2:])
 
 
-def known_events(table: ItemTable, history: Events, session: Events, now: int) -> Past:
-    """The events whose item is in the table, newest first, those of the session before all others.
+def known_events(
+    table: ItemTable, sessions: Sequence[Events], histories: Sequence[Events], nows: Ints
+) -> Known:
+    """The events of each shopper whose item is in the table.
 
     An event without a time, or dated after `now`, counts as now; of equal times the later told is the newer.
     """
-    older = _known(table, history, now)
-    if not len(session):
-        return Past(*older, 0)
-    newer = _known(table, session, now)
-    items, kinds, times = (np.concatenate(pair) for pair in zip(newer, older, strict=True))
-    return Past(items, kinds, times, len(newer[0]))
+    told = [events for both in zip(sessions, histories, strict=True) for events in both]
+    events, ends = _joined(told)
+    past, read = np.empty((2, 3, len(events)), dtype=np.int64)
+    marks = np.empty((4, len(nows)), dtype=np.int64)
+    read_each(table.rows(events), events.told, ends, nows, HISTORY_LIMIT, past, read, marks)
+    return Known(past, read, marks)
 
 
-def _known(table: ItemTable, events: Events, now: int) -> tuple[Ints, Ints, Ints]:
-    kinds = np.array(events.kinds, dtype=np.int64)
-    times = np.array(events.times, dtype=np.int64)
-    past = np.empty((3, len(kinds)), dtype=np.int64)
-    items, kinds, times = past[:, : newest_first(table.find(events.item_ids), kinds, times, now, past)]
-    return items, kinds, times
+def _joined(told: Sequence[Events]) -> tuple[Events, Ints]:
+    """The events of all as one, and where those of each end."""
+    sizes = [len(events) for events in told]
+    columns = np.concatenate([events.told for events in told], axis=1)
+    begins = np.cumsum([0, *(len(events.content) for events in told[:-1])])
+    columns[:2] += np.repeat(begins, sizes)
+    return Events(b"".join([events.content for events in told]), columns), np.cumsum(sizes)
 
 
-def newest_of_each(past: Past, limit: int = HISTORY_LIMIT) -> Past:
-    """The newest event of each item and kind, at most `limit`: what `Histories.recent` keeps, newest first."""
-    first = np.empty(limit, dtype=np.int64)
-    count = first_of_each(past.items, past.kinds, first)
-    if count == len(past.items):
-        return past
-    first = first[:count]
-    return past.take(first, int(first.searchsorted(past.session)))
+def _each(events: Ints, ends: Ints, sessions: Ints) -> list[Past]:
+    begin, found = 0, []
+    for end, session in zip(ends.tolist(), sessions.tolist(), strict=True):
+        items, kinds, times = events[:, begin:end]
+        found.append(Past(items, kinds, times, session))
+        begin = end
+    return found

@@ -11,12 +11,13 @@ import numpy.typing as npt
 from model.features import KINDS, POSITIVE_KINDS
 from server.errors import InvalidRequest, UnknownItem, Violation, WrongModelVersion
 from server.serving.items import ItemTable
-from server.serving.past import Past, known_events, newest_of_each
-from server.serving.query import NOTHING, Basis, Events, PastEvent, RankQuery, Surface
-from server.serving.reading import read_events
+from server.serving.kernels_events import barred_each
+from server.serving.past import Known, Past, known_events
+from server.serving.query import NOTHING, Basis, Events, PastEvent, RankQuery, Surface, UserVector
+from server.serving.reading import put_in, read_input
 from server.serving.segments import taste_of
 from server.serving.snapshot import Floats, Snapshot
-from server.serving.tower import Reading
+from server.serving.tower import Inputs, Reading
 
 Ints = npt.NDArray[np.int64]
 
@@ -30,9 +31,29 @@ _SEEN: dict[Surface, tuple[str, ...]] = {
     Surface.DETAIL: ("dismiss",),
 }
 """Event kinds after which a surface does not list an item again, unless asked to; on cart also what was put in."""
+_NEVER = np.zeros(len(KINDS), dtype=np.bool_)
 _IS_SEEN = {surface: np.isin(KINDS, kinds) for surface, kinds in _SEEN.items()}
 _IS_WANTED = np.isin(KINDS, POSITIVE_KINDS)
 _ADDED, _BOUGHT = KINDS.index("add_to_cart"), KINDS.index("purchase")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question that can be answered from this snapshot.
+
+    Attributes:
+        session, history: what it tells; on cart the item just put into the basket is the newest of the session.
+        anchor: the item looked at; on detail only.
+        given: (dim,) the user embedding, or the taste of a segment.
+        text: (dim,) what the words searched for mean; None without words known.
+    """
+
+    query: RankQuery
+    session: Events
+    history: Events
+    anchor: int | None
+    given: Floats | None
+    text: Floats | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,63 +85,87 @@ class Profile:
         return len(self.past.items) - len(self.read.items)
 
 
-def read_profile(snapshot: Snapshot, query: RankQuery) -> Profile:
-    """Turn what a question tells into a profile.
+def check(snapshot: Snapshot, query: RankQuery) -> Asked:
+    """See if a question can be answered from this snapshot.
 
-    What was done in this session comes after the history, whatever its times. The item just put into the basket is
-    its newest event. Raises `UnknownItem` (detail), `WrongModelVersion` for an embedding of another version, whose
-    numbers mean nothing here, and `InvalidRequest` for one of another length or for an unknown segment.
+    Raises `UnknownItem` (detail), `WrongModelVersion` for an embedding of another version, whose numbers mean nothing
+    here, and `InvalidRequest` for one of another length or for an unknown segment.
     """
     history, session = _columns(query.history or NOTHING), _columns(query.session)
     if query.surface is Surface.CART and query.item_id:
         session = session.with_one(query.item_id, "add_to_cart")
-    past = known_events(snapshot.items, history, session, query.timestamp)
-    read = newest_of_each(past)
-    basis, given = _basis(snapshot, query, past)
-    basket = _basket(read, basis) if query.surface is Surface.CART else None
+    given = None if query.segment is None else taste_of(snapshot.segments, query.segment)
+    if query.embedding is not None:
+        given = _checked(query.embedding, snapshot)
     anchor = _anchor(snapshot.items, query) if query.surface is Surface.DETAIL else None
-    return Profile(
-        basis=basis,
-        past=past,
-        read=read,
-        basket=basket,
-        anchor=anchor,
-        barred=_barred(snapshot.items, query, past, read, basket, anchor),
-        reading=read_events(
-            snapshot, query, read, basket, anchor, given, is_user=basis is Basis.USER_EMBEDDING
-        ),
-        unknown=len(history) + len(session) - len(past.items),
-    )
+    text = snapshot.reader.read(query.words) if query.surface is Surface.SEARCH else None
+    return Asked(query, session, history, anchor, given, text)
+
+
+def read_profiles(snapshot: Snapshot, asked: Sequence[Asked]) -> tuple[list[Profile], Inputs]:
+    """Turn what questions tell into profiles, and into what the tower reads of them.
+
+    What was done in this session comes after the history, whatever its times.
+    """
+    queries = [one.query for one in asked]
+    nows = np.array([query.timestamp for query in queries])
+    sessions, histories = [one.session for one in asked], [one.history for one in asked]
+    known = known_events(snapshot.items, sessions, histories, nows)
+    pasts, reads, seen = known.each_past(), known.each_read(), _seen(queries, known)
+    bases = [_basis(*pair) for pair in zip(asked, pasts, strict=True)]
+    used = [
+        one.given if basis in (Basis.USER_EMBEDDING, Basis.SEGMENT) else None
+        for one, basis in zip(asked, bases, strict=True)
+    ]
+    anchors, texts = [one.anchor for one in asked], [one.text for one in asked]
+    inputs = read_input(snapshot, queries, known, anchors, used, texts)
+    profiles = []
+    for row, (one, past, read, basis) in enumerate(zip(asked, pasts, reads, bases, strict=True)):
+        basket = _basket(read, basis) if one.query.surface is Surface.CART else None
+        if basket is not None:
+            put_in(inputs, row, read, basket, one.query.timestamp if snapshot.has_clock else None)
+        profiles.append(
+            Profile(
+                basis=basis,
+                past=past,
+                read=read,
+                basket=basket,
+                anchor=one.anchor,
+                barred=_barred(snapshot.items, one, seen[row], read, basket),
+                reading=inputs.of(row, len(read.items) + (one.anchor is not None), used[row], one.text),
+                unknown=len(one.history) + len(one.session) - len(past.items),
+            )
+        )
+    return profiles, inputs
 
 
 def _columns(events: Events | Sequence[PastEvent]) -> Events:
     return events if isinstance(events, Events) else Events.of(events)
 
 
-def _basis(snapshot: Snapshot, query: RankQuery, past: Past) -> tuple[Basis, Floats | None]:
-    """What the ranking is made from, and the vector that was given in place of a history."""
-    if query.embedding is not None:
-        if query.embedding.model_version != snapshot.version:
-            raise WrongModelVersion(
-                f"the embedding is of another model version than {snapshot.version}, which is served now; "
-                "compute it again with that version's item vectors, or send a history"
-            )
-        return Basis.USER_EMBEDDING, _checked(query.embedding.values, snapshot)
-    taste = None if query.segment is None else taste_of(snapshot.segments, query.segment)
+def _basis(asked: Asked, past: Past) -> Basis:
+    """What the ranking is made from."""
+    if asked.query.embedding is not None:
+        return Basis.USER_EMBEDDING
     if len(past.items) > past.session:
-        return (Basis.STORED if query.stored else Basis.HISTORY), None
+        return Basis.STORED if asked.query.stored else Basis.HISTORY
     if past.session:
-        return Basis.SESSION, None
-    if taste is not None:
-        return Basis.SEGMENT, taste
-    return (Basis.NOT_USED if query.surface is Surface.DETAIL else Basis.COLD_START), None
+        return Basis.SESSION
+    if asked.given is not None:
+        return Basis.SEGMENT
+    return Basis.NOT_USED if asked.query.surface is Surface.DETAIL else Basis.COLD_START
 
 
-def _checked(values: Floats, snapshot: Snapshot) -> Floats:
-    if len(values) != snapshot.dim:
-        problem = f"has {len(values)} values; model version {snapshot.version} has {snapshot.dim}"
+def _checked(embedding: UserVector, snapshot: Snapshot) -> Floats:
+    if embedding.model_version != snapshot.version:
+        raise WrongModelVersion(
+            f"the embedding is of another model version than {snapshot.version}, which is served now; "
+            "compute it again with that version's item vectors, or send a history"
+        )
+    if len(embedding.values) != snapshot.dim:
+        problem = f"has {len(embedding.values)} values; model version {snapshot.version} has {snapshot.dim}"
         raise InvalidRequest(Violation(field="user_embedding.values", problem=problem))
-    return values
+    return embedding.values
 
 
 def _basket(read: Past, basis: Basis) -> npt.NDArray[np.bool_]:
@@ -148,23 +193,25 @@ def _anchor(table: ItemTable, query: RankQuery) -> int:
     return row
 
 
+def _seen(queries: Sequence[RankQuery], known: Known) -> list[Ints]:
+    """The items that the shoppers have done with, as far as their question does not want them again; sorted."""
+    kinds = np.array([_IS_SEEN[query.surface] if query.exclude_seen else _NEVER for query in queries])
+    barred = np.empty(known.past.shape[1], dtype=np.int64)
+    ends = np.empty(len(queries), dtype=np.int64)
+    barred_each(known.past, known.marks[0], kinds, barred, ends)
+    return np.split(barred, ends)[:-1]
+
+
 def _barred(
-    table: ItemTable,
-    query: RankQuery,
-    past: Past,
-    read: Past,
-    basket: npt.NDArray[np.bool_] | None,
-    anchor: int | None,
+    table: ItemTable, asked: Asked, seen: Ints, read: Past, basket: npt.NDArray[np.bool_] | None
 ) -> Ints:
-    """Items that this answer may not list: hidden, the item looked at, and what the shopper has done with."""
-    barred = set(table.find(query.hidden).tolist()) if query.hidden else set()
-    if anchor is not None:
-        barred.add(anchor)
-    if query.exclude_seen:
-        barred.update(past.items[_IS_SEEN[query.surface][past.kinds]].tolist())
-        if basket is not None:
-            bought = set(read.items[read.kinds == _BOUGHT].tolist())
-            barred.update(
-                set(read.items[read.kinds == _ADDED].tolist()) - bought, read.items[basket].tolist()
-            )
-    return np.array(sorted(barred), dtype=np.int64)
+    """Items that an answer may not list: what is seen, hidden items, the item looked at, and the basket."""
+    query, more = asked.query, []
+    if query.hidden:
+        more.append(table.find(query.hidden))
+    if asked.anchor is not None:
+        more.append(np.array([asked.anchor]))
+    if basket is not None and query.exclude_seen:
+        put_in = np.setdiff1d(read.items[read.kinds == _ADDED], read.items[read.kinds == _BOUGHT])
+        more += [put_in, read.items[basket]]
+    return np.unique(np.concatenate([seen, *more])) if more else seen

@@ -33,7 +33,7 @@ REMEMBERED = 8
 _NEVER = np.iinfo(np.int64).max
 _ALWAYS = np.iinfo(np.int64).min
 
-Find = Callable[[Sequence[str]], npt.NDArray[np.int32]]
+Find = Callable[[Sequence[str]], npt.NDArray[np.int64]]
 """Item ids to item indices, -1 where the catalogue lacks one."""
 
 
@@ -132,7 +132,7 @@ class Promotions:
 
 def no_promotions() -> Promotions:
     """What a shop without promotions has."""
-    return Promotions(pl.DataFrame(schema=SCHEMA), lambda ids: np.empty(0, dtype=np.int32))
+    return Promotions(pl.DataFrame(schema=SCHEMA), lambda ids: np.empty(0, dtype=np.int64))
 
 
 def read_promotions(path: Path, find: Find) -> Promotions:

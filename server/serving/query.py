@@ -63,49 +63,78 @@ class PastEvent:
     time: int | None = None
 
 
+Ints = npt.NDArray[np.int64]
+
 _NUMBERS = {kind: number for number, kind in enumerate(KINDS)}
 
 NO_TIME = -1
 """The time of an event that came without one: the moment of the request."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Events:
     """Things that one shopper did, as columns, in the order in which they came.
 
     Attributes:
-        item_ids: (events,) ids.
-        kinds: (events,) indices into `model.features.KINDS`.
-        times: (events,) Unix seconds, or `NO_TIME`.
+        content: bytes in which the items' ids stand, as UTF-8.
+        told: (4, events) of each: where its item's id begins and ends, index into `model.features.KINDS`, and Unix
+            seconds or `NO_TIME`.
     """
 
-    item_ids: Sequence[str]
-    kinds: Sequence[int] | npt.NDArray[np.int64]
-    times: Sequence[int] | npt.NDArray[np.int64]
+    content: bytes
+    told: Ints
 
     @classmethod
     def of(cls, events: Sequence[PastEvent]) -> Events:
         """The same events as columns."""
-        return cls(
-            item_ids=[event.item_id for event in events],
-            kinds=[_NUMBERS[event.kind] for event in events],
-            times=[NO_TIME if event.time is None else event.time for event in events],
+        return cls.of_columns(
+            [event.item_id for event in events],
+            [_NUMBERS[event.kind] for event in events],
+            [NO_TIME if event.time is None else event.time for event in events],
         )
+
+    @classmethod
+    def of_columns(
+        cls, item_ids: Sequence[str], kinds: Sequence[int] | Ints, times: Sequence[int] | Ints
+    ) -> Events:
+        """Events by their ids, indices of their kinds and times, (events,) each."""
+        ids = [item_id.encode("utf-8", "surrogatepass") for item_id in item_ids]
+        told = np.empty((4, len(ids)), dtype=np.int64)
+        np.cumsum([len(item_id) for item_id in ids], out=told[1])
+        told[0, :1], told[0, 1:], told[2], told[3] = 0, told[1, :-1], kinds, times
+        return cls(b"".join(ids), told)
+
+    @property
+    def item_ids(self) -> list[str]:
+        """(events,) ids."""
+        places = zip(*self.told[:2].tolist(), strict=True)
+        return [self.content[begin:end].decode("utf-8", "surrogatepass") for begin, end in places]
+
+    @property
+    def kinds(self) -> Ints:
+        """(events,) indices into `model.features.KINDS`."""
+        kinds: Ints = self.told[2]
+        return kinds
+
+    @property
+    def times(self) -> Ints:
+        """(events,) Unix seconds, or `NO_TIME`."""
+        times: Ints = self.told[3]
+        return times
 
     def __len__(self) -> int:
         """Number of events."""
-        return len(self.item_ids)
+        count: int = self.told.shape[1]
+        return count
 
     def with_one(self, item_id: str, kind: str) -> Events:
         """The same events and one more, done now."""
-        return Events(
-            item_ids=[*self.item_ids, item_id],
-            kinds=[*self.kinds, _NUMBERS[kind]],
-            times=[*self.times, NO_TIME],
+        return Events.of_columns(
+            [*self.item_ids, item_id], [*self.kinds, _NUMBERS[kind]], [*self.times, NO_TIME]
         )
 
 
-NOTHING = Events(item_ids=(), kinds=(), times=())
+NOTHING = Events(b"", np.empty((4, 0), dtype=np.int64))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,74 +6,93 @@ read as put in, and they are what something is to go with. Elsewhere the session
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
 from model.features import DAY, HOUR, KINDS, SURFACES, Context, moments
-from model.onnx_tower import codes_newest_first
-from server.serving.past import Past
+from model.onnx_tower import ABSENT, codes_newest_first
+from server.serving.kernels_events import CART, DETAIL, HISTORY, write_input
+from server.serving.past import Known, Past
 from server.serving.query import RankQuery, Surface
 from server.serving.snapshot import Floats, Snapshot
-from server.serving.tower import Reading
+from server.serving.tower import Inputs, rows_or_zeros
 
-Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 _ADDED = KINDS.index("add_to_cart")
-_VIEW = np.array([KINDS.index("view")])
-_TODAY = np.zeros(1, dtype=np.int64)
 _NUMBER = {surface: SURFACES.index(surface) for surface in Surface}
+_MODES = {Surface.DETAIL: DETAIL, Surface.CART: CART}
 _UNKNOWN_MOMENT = (-1, -1, -1, -1)
 
 
-def read_events(
+def read_input(
     snapshot: Snapshot,
-    query: RankQuery,
-    read: Past,
-    basket: Bools | None,
-    anchor: int | None,
-    given: Floats | None,
-    *,
-    is_user: bool,
-) -> Reading:
-    """The tower's input. With `is_user` the vector `given` is a whole user embedding, its moment included."""
-    days = (query.timestamp - read.times) // DAY if snapshot.has_clock else None
-    codes = np.zeros((2, len(read.items) + (anchor is not None)), dtype=np.int64)  # ABSENT
-    anchors = np.zeros(codes.shape[1], dtype=np.float32)
-    events = read.items
-    history = codes_newest_first(read.kinds, days)
-    newest = 0
-    if not is_user:
-        codes[0, : len(history)] = history
-    if anchor is not None:
-        newest = len(history)
-        codes[1, newest:] = codes_newest_first(_VIEW, _TODAY if snapshot.has_clock else None)
-        anchors[-1] = 1.0
-        events = np.append(events, anchor)
-    elif basket is not None:
-        newest = int(basket.argmax()) if basket.any() else 0
-        inside = int(np.count_nonzero(basket))
-        put_in = np.full(inside, _ADDED)
-        codes[1, basket] = codes_newest_first(put_in, None if days is None else days[basket])
-        anchors[basket] = 1.0 / np.sqrt(max(inside, 1))
-    elif read.session:
-        codes[1, : read.session] = history[: read.session]
-    return Reading(
-        vectors=snapshot.index.vectors.take(events, axis=0),
-        codes=codes,
-        anchors=anchors,
-        context=_UNKNOWN_MOMENT if is_user else _moment(query.surface, query.timestamp, snapshot.has_clock),
-        surface=_NUMBER[query.surface],
-        given=given,
-        text=snapshot.reader.read(query.words) if query.surface is Surface.SEARCH else None,
-        newest=(0, newest),
+    queries: Sequence[RankQuery],
+    known: Known,
+    anchors: Sequence[int | None],
+    given: Sequence[Floats | None],
+    texts: Sequence[Floats | None],
+) -> Inputs:
+    """The tower's input but for baskets, see `put_in`.
+
+    `anchors` are the items looked at, on detail; `given` are vectors in place of a history, and that of an embedding
+    is a whole user embedding, its moment included; `texts` are the vectors of the words searched for.
+    """
+    sizes = np.diff(known.marks[2], prepend=0)
+    longest = max(1, int(sizes.max()) + any(anchor is not None for anchor in anchors))
+    inputs = _without_events(snapshot, queries, given, texts, longest)
+    modes = np.array([_MODES.get(query.surface, HISTORY) for query in queries])
+    looked_at = np.array([-1 if anchor is None else anchor for anchor in anchors])
+    nows = np.array([query.timestamp for query in queries])
+    arrays = inputs.vectors, inputs.codes, inputs.anchors
+    write_input(
+        known.read, known.marks, modes, looked_at, nows, snapshot.has_clock, snapshot.index.vectors, *arrays
+    )
+    inputs.codes[[query.embedding is not None for query in queries], 0] = ABSENT
+    inputs.newest[modes == DETAIL, 1] = sizes[modes == DETAIL]
+    return inputs
+
+
+def put_in(inputs: Inputs, row: int, read: Past, basket: Bools, now: int | None) -> None:
+    """Read the basket of a question as its session, its items as put in, and as what something is to go with.
+
+    `now` is None where no clock is known.
+    """
+    inside = np.flatnonzero(basket)
+    days = None if now is None else (now - read.times[inside]) // DAY
+    inputs.codes[row, 1, inside] = codes_newest_first(np.full(len(inside), _ADDED), days)
+    inputs.anchors[row, 0, inside] = 1.0 / np.sqrt(max(len(inside), 1))
+    inputs.newest[row, 1] = inside[0] if len(inside) else 0
+
+
+def _without_events(
+    snapshot: Snapshot,
+    queries: Sequence[RankQuery],
+    given: Sequence[Floats | None],
+    texts: Sequence[Floats | None],
+    longest: int,
+) -> Inputs:
+    """The input of questions, with room for their events."""
+    batch, columns = len(queries), snapshot.index.vectors.shape[1]
+    return Inputs(
+        vectors=np.empty((batch, longest, columns), dtype=np.float32),
+        codes=np.empty((batch, 2, longest), dtype=np.int64),
+        anchors=np.empty((batch, 1, longest), dtype=np.float32),
+        context=np.array([_moment(snapshot, query) for query in queries]),
+        surface=np.array([_NUMBER[query.surface] for query in queries]),
+        given=rows_or_zeros(given, snapshot.dim),
+        text=rows_or_zeros(texts, snapshot.dim),
+        newest=np.zeros((batch, 2), dtype=np.int64),
     )
 
 
-def _moment(surface: Surface, timestamp: int, has_clock: bool) -> tuple[int, ...]:
-    return _rows_of_hour(surface, timestamp // HOUR if has_clock else None)
+def _moment(snapshot: Snapshot, query: RankQuery) -> tuple[int, ...]:
+    if query.embedding is not None:
+        return _UNKNOWN_MOMENT
+    return _rows_of_hour(query.surface, query.timestamp // HOUR if snapshot.has_clock else None)
 
 
 @lru_cache(maxsize=4096)

@@ -93,7 +93,7 @@ def _because(
     snapshot: Snapshot, profile: Profile, parts: Parts, causes: Ints, items: Ints, least: float
 ) -> list[Reason | None]:
     """For each item the cause without which it loses most, if more than `least`; no item is a cause of itself."""
-    lost, read = drops(snapshot, profile.reading, parts, causes, items), profile.read
+    lost, read = drops(snapshot, parts, causes, items), profile.read
     named = np.empty((3, len(items)), dtype=np.int64)
     strongest(lost.taste, lost.together, causes, items, least, read.items, read.kinds, _STRENGTH, named)
     known, anchor = reasons_of(snapshot), profile.anchor
@@ -112,7 +112,7 @@ def _general(
 ) -> list[Reason]:
     """What speaks for each item although no single event does."""
     rows = snapshot.index.vectors[items, : snapshot.dim]
-    given = profile.reading.given
+    given = parts.reading.given
     taste = np.zeros(snapshot.dim, dtype=np.float32)
     # What rejections alone say of an item is no reason to list it.
     if len(causes) > (profile.anchor is not None):
@@ -143,8 +143,8 @@ def _popular(snapshot: Snapshot, item: int) -> Reason:
 def _found(snapshot: Snapshot, parts: Parts, items: Ints, reasons: list[Reason]) -> list[Reason]:
     """The query's words that an item holds, or its nearness in meaning, before all else."""
     near = np.zeros(len(items), dtype=np.bool_)
-    if parts.text is not None:
-        near = snapshot.index.vectors[items, : snapshot.dim] @ parts.text > LEAST_DROP
+    if parts.reading.text is not None:
+        near = snapshot.index.vectors[items, : snapshot.dim] @ parts.reading.text > LEAST_DROP
     held = [() if parts.matches is None else parts.matches.held(item) for item in items.tolist()]
     return [
         Reason(kind=ReasonKind.QUERY, text="matches " + ", ".join(f"'{word}'" for word in words))

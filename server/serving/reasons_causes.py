@@ -49,32 +49,31 @@ class _Tables:
     gain: Floats
 
 
-def drops(snapshot: Snapshot, reading: Reading, parts: Parts, causes: Ints, items: Ints) -> Drops:
+def drops(snapshot: Snapshot, parts: Parts, causes: Ints, items: Ints) -> Drops:
     """Leave each of `causes` (c,), items of the events, out of the question, for each of `items` (k,).
 
     Ages, freshness, words and the moment stay as they are.
     """
-    dim, weights = snapshot.dim, parts.weights.tolist()
-    tables = _tables_of(snapshot.tower, parts.vectors.shape[1], dim)
+    dim, weights, reading = snapshot.dim, parts.weights.tolist(), parts.reading
+    tables = _tables_of(snapshot.tower, reading.vectors.shape[1], dim)
     rows = snapshot.index.vectors.take(items, axis=0)
     taste, together = np.empty((2, len(causes), len(items)))
-    told = parts.vectors, rows, parts.items
+    told = reading.vectors, rows, parts.items
     taste_lost(
         *told, reading.codes, parts.counts, weights[0], weights[1], causes, tables.gain, tables.counts, taste
     )
     if snapshot.tower.attends:
-        _attend(snapshot, reading, parts, causes[:, None] == parts.items, rows, taste)
+        _attend(snapshot, parts, causes[:, None] == parts.items, rows, taste)
     if weights[2] and dim < rows.shape[1] - 1:
-        together_lost(*told, parts.anchors, weights[2], dim, causes, together)
+        together_lost(*told, reading.anchors, weights[2], dim, causes, together)
     else:
         together[:] = 0.0
     return Drops(taste=taste, together=together)
 
 
-def _attend(
-    snapshot: Snapshot, reading: Reading, parts: Parts, removed: Bools, rows: Floats, taste: Doubles
-) -> None:
+def _attend(snapshot: Snapshot, parts: Parts, removed: Bools, rows: Floats, taste: Doubles) -> None:
     """Overwrite the causes that hold an event from which attention looks: the tower reads the rest anew."""
+    reading = parts.reading
     looking = [which for which in (0, 1) if reading.codes[which].any()]
     again = np.flatnonzero(removed[:, [reading.newest[which] for which in looking]].any(axis=1))
     if not len(again):

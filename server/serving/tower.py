@@ -33,6 +33,37 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True)
+class Inputs:
+    """What the tower reads of a batch, padded to the longest question.
+
+    `vectors` (b, e, D), `codes` (b, 2, e), `anchors` (b, 1, e), `context` (b, 4), `surface` (b,), `given` and `text`
+    (b, dim), `newest` (b, 2).
+    """
+
+    vectors: Floats
+    codes: Ints
+    anchors: Floats
+    context: Ints
+    surface: Ints
+    given: Floats
+    text: Floats
+    newest: Ints
+
+    def of(self, row: int, size: int, given: Floats | None, text: Floats | None) -> Reading:
+        """One question, of so many events, with the vectors that it was given."""
+        return Reading(
+            vectors=self.vectors[row, :size],
+            codes=self.codes[row, :, :size],
+            anchors=self.anchors[row, 0, :size],
+            context=self.context[row],
+            surface=int(self.surface[row]),
+            given=given,
+            text=text,
+            newest=self.newest[row],
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Fused:
     """What the tower makes of a batch: `query` (b, D), `pooled` (b, 3, D), `base` (b, dim), `counts` (b, 2, e)."""
 
@@ -60,41 +91,42 @@ class UserTower:
         self._columns, self._dim = shapes["vectors"][2], shapes["given"][1]
 
     def read(self, readings: Sequence[Reading]) -> Fused:
-        """The query vectors of a batch of at least one question."""
-        feeds = self._feeds(readings)
-        return Fused(*self._session.run(("query", "pooled", "base", "counts"), feeds))
-
-    def _feeds(self, readings: Sequence[Reading]) -> dict[str, npt.NDArray[np.generic]]:
+        """The query vectors of a batch of at least one question, read one by one."""
         batch, events = len(readings), max(1, *(len(reading.vectors) for reading in readings))
-        vectors = np.zeros((batch, events, self._columns), dtype=np.float32)
-        codes = np.full((batch, 2, events), ABSENT, dtype=np.int64)
-        anchors = np.zeros((batch, 1, events), dtype=np.float32)
-        given = np.zeros((batch, self._dim), dtype=np.float32)
-        text = np.zeros((batch, self._dim), dtype=np.float32)
+        inputs = Inputs(
+            vectors=np.zeros((batch, events, self._columns), dtype=np.float32),
+            codes=np.full((batch, 2, events), ABSENT, dtype=np.int64),
+            anchors=np.zeros((batch, 1, events), dtype=np.float32),
+            context=np.array([reading.context for reading in readings]),
+            surface=np.array([reading.surface for reading in readings]),
+            given=rows_or_zeros([reading.given for reading in readings], self._dim),
+            text=rows_or_zeros([reading.text for reading in readings], self._dim),
+            newest=np.array([reading.newest for reading in readings]),
+        )
         for row, reading in enumerate(readings):
             count = len(reading.vectors)
-            vectors[row, :count] = reading.vectors
-            codes[row, :, :count] = reading.codes
-            anchors[row, 0, :count] = reading.anchors
-            if reading.given is not None:
-                given[row] = reading.given
-            if reading.text is not None:
-                text[row] = reading.text
-        feeds = {
-            "vectors": vectors,
-            "codes": codes,
-            "anchors": anchors,
-            "context": np.array([reading.context for reading in readings]),
-            "surface": np.array([reading.surface for reading in readings]),
-            "given": given,
-            "text": text,
-        }
-        return feeds | {"newest": _newest(readings, events)} if self.attends else feeds
+            inputs.vectors[row, :count] = reading.vectors
+            inputs.codes[row, :, :count] = reading.codes
+            inputs.anchors[row, 0, :count] = reading.anchors
+        return self.run(inputs)
+
+    def run(self, inputs: Inputs) -> Fused:
+        """The query vectors of a batch of at least one question."""
+        feeds = {name: getattr(inputs, name) for name in _PLAIN_INPUTS}
+        if self.attends:
+            feeds["newest"] = np.zeros(inputs.codes.shape, dtype=np.float32)
+            np.put_along_axis(feeds["newest"], inputs.newest[:, :, None], 1.0, axis=2)
+        return Fused(*self._session.run(_OUTPUTS, feeds))
 
 
-def _newest(readings: Sequence[Reading], events: int) -> Floats:
-    """(b, 2, e) with a one at the newest event of each reading."""
-    marks = np.zeros((len(readings), 2, events), dtype=np.float32)
-    places = np.array([reading.newest for reading in readings])
-    np.put_along_axis(marks, places[:, :, None], 1.0, axis=2)
-    return marks
+def rows_or_zeros(rows: Sequence[Floats | None], dim: int) -> Floats:
+    """The rows (b, dim), zeros where there is none."""
+    found = np.zeros((len(rows), dim), dtype=np.float32)
+    for place, row in enumerate(rows):
+        if row is not None:
+            found[place] = row
+    return found
+
+
+_PLAIN_INPUTS = ("vectors", "codes", "anchors", "context", "surface", "given", "text")
+_OUTPUTS = ("query", "pooled", "base", "counts")

@@ -117,10 +117,7 @@ def _events(bad: Violations, field: str, told: pb.History) -> Events:
     content = told.SerializeToString()
     if not plain_history(content, len(KINDS), MAX_TIMESTAMP, columns):
         return _events_one_by_one(bad, field, told)
-    text = content.decode("latin-1")
-    starts, ends = columns[:2].tolist()
-    item_ids = [text[start:end] for start, end in zip(starts, ends, strict=True)]
-    return Events(item_ids=item_ids, kinds=columns[2], times=columns[3])
+    return Events(content, columns)
 
 
 def _events_one_by_one(bad: Violations, field: str, told: pb.History) -> Events:
@@ -140,7 +137,7 @@ def _events_one_by_one(bad: Violations, field: str, told: pb.History) -> Events:
             check_range(bad, name, times[place], 0, MAX_TIMESTAMP, "seconds since 1970")
     if 0 in times:  # an absent time reads as 0 as well
         times = [event.time.seconds if event.HasField("time") else NO_TIME for event in events]
-    return Events(item_ids=item_ids, kinds=kinds, times=times)
+    return Events.of_columns(item_ids, kinds, times)
 
 
 def _check_names(bad: Violations, request: pb.RankRequest) -> None:

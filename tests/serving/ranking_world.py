@@ -17,8 +17,10 @@ from server.serving.catalogue import Catalogue
 from server.serving.catalogue_changes import folded
 from server.serving.engine import Engine
 from server.serving.prepared_columns import base_columns
+from server.serving.profile import Profile, check, read_profiles
 from server.serving.query import PastEvent, RankQuery, Surface
 from server.serving.ranking import Ranking
+from server.serving.scoring import Parts, compose
 from server.serving.snapshot import Snapshot, coarse_of, snapshot_of
 
 NOW = 1_700_000_000
@@ -38,6 +40,17 @@ def build_snapshot(model: ModelVersion, catalogue: Catalogue, merchant_id: str |
     """What a prepared folder would hold of a version over a catalogue, in memory; `merchant_id` cuts it to one."""
     columns = base_columns(model, catalogue, folded([]), merchant_id)
     return snapshot_of(model.version, model.card, columns, coarse_of(columns))
+
+
+def profile_of(snapshot: Snapshot, query: RankQuery) -> Profile:
+    """What is known of the shopper of one question."""
+    return read_profiles(snapshot, [check(snapshot, query)])[0][0]
+
+
+def parts_of(snapshot: Snapshot, query: RankQuery) -> Parts:
+    """What the score of one question is made of."""
+    profiles, inputs = read_profiles(snapshot, [check(snapshot, query)])
+    return compose(snapshot, [query], profiles, inputs)[0]
 
 
 def rank(engine: Engine, query: RankQuery) -> Ranking:

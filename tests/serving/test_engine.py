@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from server.registry import Registry
 from server.serving.engine import Engine
 from server.serving.query import Basis, Events, PastEvent, RankQuery, Surface, UserVector
 from server.serving.ranking import Ranking
-from server.serving.tower import Fused, Reading
+from server.serving.tower import Fused, Inputs
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -70,13 +69,13 @@ def test_a_question_at_fault_gets_its_error_and_the_others_one_call_of_the_tower
     gone = replace(HOME, surface=Surface.DETAIL, item_id="gone")
     asked = [HOME, gone, replace(HOME, embedding=vector), replace(HOME, segment=999), replace(HOME, k=3)]
     calls: list[int] = []
-    read = engine.snapshot.tower.read
+    run = engine.snapshot.tower.run
 
-    def counted(readings: Sequence[Reading]) -> Fused:
-        calls.append(len(readings))
-        return read(readings)
+    def counted(inputs: Inputs) -> Fused:
+        calls.append(len(inputs.surface))
+        return run(inputs)
 
-    monkeypatch.setattr(engine.snapshot.tower, "read", counted)
+    monkeypatch.setattr(engine.snapshot.tower, "run", counted)
     answers = engine.answer(asked)
     assert calls == [2]
     kinds = [type(answer) for answer in answers]
@@ -163,7 +162,7 @@ def test_more_distinct_events_than_the_tower_reads_are_cut_with_a_notice(
 ) -> None:
     """Said in the answer: how many were not read, and which bound."""
     monkeypatch.setattr("server.serving.engine.HISTORY_LIMIT", 100)
-    monkeypatch.setattr("server.serving.past.newest_of_each.__defaults__", (100,))
+    monkeypatch.setattr("server.serving.past.HISTORY_LIMIT", 100)
     events = [*bought(*range(55), kind="view"), *bought(*range(55), kind="rating")]
     ranking = rank(engine, replace(HOME, history=events))
     assert ranking.dropped_history_events == 10

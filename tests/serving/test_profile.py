@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from ranking_world import HOME, NOW, bought, past_events
+from ranking_world import HOME, NOW, bought, past_events, profile_of
 
 from model.features import KINDS, Histories
 from server.errors import InvalidRequest, UnknownItem
 from server.serving.engine import Engine
-from server.serving.past import known_events, newest_of_each
-from server.serving.profile import read_profile
+from server.serving.past import known_events
 from server.serving.query import NOTHING, Basis, Events, PastEvent, RankQuery, Surface, UserVector
 
 
@@ -26,7 +25,10 @@ def test_the_tower_reads_what_the_trainer_reads_newest_first(
 ) -> None:
     """Sorted by time, repetitions of an item and kind left out, cut at the limit: as `Histories.recent` has it."""
     table = engine.snapshot.items
-    past = known_events(table, Events.of(events), NOTHING, NOW)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("server.serving.past.HISTORY_LIMIT", limit)
+        found = known_events(table, [NOTHING], [Events.of(events)], np.array([NOW]))
+    (past,), (read,) = found.each_past(), found.each_read()
     known = [event for event in events if event.item_id.startswith("item-") and event.item_id < "item-60"]
     times = [NOW if event.time is None else min(event.time, NOW) for event in known]
     order = sorted(range(len(known)), key=lambda place: times[place])
@@ -36,7 +38,6 @@ def test_the_tower_reads_what_the_trainer_reads_newest_first(
         np.array([KINDS.index(known[place].kind) for place in order], dtype=np.int8),
         np.array([times[place] for place in order], dtype=np.int64),
     ).recent(limit)
-    read = newest_of_each(past, limit)
     assert len(past.items) == len(known)
     assert read.items.tolist() == history.items[::-1].tolist()
     assert read.kinds.tolist() == history.kinds[::-1].tolist()
@@ -47,7 +48,7 @@ def test_a_time_that_is_absent_or_in_the_future_counts_as_now_in_the_order_sent(
     """A shopper's fast clock does not put an event before or after what was sent with it."""
     times = [NOW + 500, None, NOW - 5, NOW + 9, NOW - 5]
     events = [PastEvent(item_id=f"item-0{place}", kind="view", time=time) for place, time in enumerate(times)]
-    past = known_events(engine.snapshot.items, Events.of(events), NOTHING, NOW)
+    (past,) = known_events(engine.snapshot.items, [NOTHING], [Events.of(events)], np.array([NOW])).each_past()
     assert past.items.tolist() == [3, 1, 0, 4, 2]
     assert past.times.tolist() == [NOW, NOW, NOW, NOW - 5, NOW - 5]
 
@@ -59,7 +60,7 @@ def test_the_session_is_newer_than_the_history_whatever_the_clocks_say(engine: E
         PastEvent(item_id="item-02", kind="view", time=5),
         PastEvent(item_id="item-03", kind="view", time=9),
     ]
-    read = read_profile(engine.snapshot, replace(HOME, history=history, session=session)).read
+    read = profile_of(engine.snapshot, replace(HOME, history=history, session=session)).read
     assert read.items.tolist() == [3, 2, 1]
     assert read.session == 2
 
@@ -88,27 +89,27 @@ TOLD = bought(3, 8, kind="view")
 )
 def test_an_answer_says_what_it_was_made_from(engine: Engine, question: dict[str, Any], basis: Basis) -> None:
     """Nothing, a history, what is kept, a session, a segment, or an item alone."""
-    assert read_profile(engine.snapshot, replace(HOME, **question)).basis is basis
+    assert profile_of(engine.snapshot, replace(HOME, **question)).basis is basis
 
 
 def test_an_embedding_stands_for_history_and_moment_and_bars_what_the_session_bought(engine: Engine) -> None:
     """The history reading is empty, the moment is in the embedding, and the session is read beside it."""
     vector = UserVector(values=np.ones(8, np.float32), model_version=engine.snapshot.version)
-    profile = read_profile(engine.snapshot, replace(HOME, embedding=vector, session=bought(7)))
+    profile = profile_of(engine.snapshot, replace(HOME, embedding=vector, session=bought(7)))
     assert profile.basis is Basis.USER_EMBEDDING
     assert set(profile.reading.context) == {-1}
     assert not profile.reading.codes[0].any() and profile.reading.codes[1].all()
     assert profile.barred.tolist() == [7]
     short = replace(vector, values=np.ones(3, np.float32))
     with pytest.raises(InvalidRequest, match="has 3 values"):
-        read_profile(engine.snapshot, replace(HOME, embedding=short))
+        profile_of(engine.snapshot, replace(HOME, embedding=short))
 
 
 def test_a_segment_that_the_version_lacks_is_refused_with_the_bound(engine: Engine) -> None:
     """The number came from another version, as a rule."""
     for number in (len(engine.snapshot.segments), 4_000_000_000):
         with pytest.raises(InvalidRequest, match="this model version has segments 0 to"):
-            read_profile(engine.snapshot, replace(HOME, segment=number))
+            profile_of(engine.snapshot, replace(HOME, segment=number))
 
 
 @pytest.mark.parametrize(
@@ -137,7 +138,7 @@ def test_the_basket_is_the_session_or_else_what_was_put_in_and_not_bought(
     engine: Engine, question: dict[str, Any], basket: list[int]
 ) -> None:
     """A history that is sent is the basket whole; of stored events those since the last purchase count."""
-    profile = read_profile(engine.snapshot, replace(HOME, surface=Surface.CART, **question))
+    profile = profile_of(engine.snapshot, replace(HOME, surface=Surface.CART, **question))
     assert profile.basket is not None
     assert profile.read.items[profile.basket].tolist() == basket
     weights = profile.reading.anchors[profile.basket]
@@ -151,7 +152,7 @@ def test_what_is_bought_dismissed_hidden_or_looked_at_is_barred(engine: Engine) 
     told = replace(HOME, history=events, hidden=["item-09", "unknown"])
 
     def barred(query: RankQuery) -> list[int]:
-        return [item for item in read_profile(engine.snapshot, query).barred.tolist() if item >= 0]
+        return [item for item in profile_of(engine.snapshot, query).barred.tolist() if item >= 0]
 
     asked = {surface: replace(told, surface=surface, item_id="item-05", words="tea") for surface in Surface}
     assert barred(asked[Surface.HOME]) == [1, 2, 9]
@@ -164,14 +165,14 @@ def test_what_is_bought_dismissed_hidden_or_looked_at_is_barred(engine: Engine) 
 def test_detail_of_an_item_that_is_not_here_is_refused(engine: Engine) -> None:
     """The message names the size of the catalogue and the next step, and not the id."""
     with pytest.raises(UnknownItem, match="60 items") as refusal:
-        read_profile(engine.snapshot, replace(HOME, surface=Surface.DETAIL, item_id="secret-7"))
+        profile_of(engine.snapshot, replace(HOME, surface=Surface.DETAIL, item_id="secret-7"))
     assert "secret-7" not in str(refusal.value)
 
 
 def test_a_basket_is_read_as_put_in_whatever_the_events_are_called(engine: Engine) -> None:
     """As the fusion has learned it: the same session reading for views and for purchases."""
     readings = [
-        read_profile(
+        profile_of(
             engine.snapshot, replace(HOME, surface=Surface.CART, session=bought(3, 8, kind=kind))
         ).reading
         for kind in ("add_to_cart", "purchase", "view")
@@ -183,6 +184,6 @@ def test_a_basket_is_read_as_put_in_whatever_the_events_are_called(engine: Engin
 def test_an_empty_basket_is_no_session(engine: Engine) -> None:
     """What was only dismissed in this session is in no basket, and nothing is read as one."""
     query = replace(HOME, surface=Surface.CART, session=bought(3, kind="dismiss"), history=bought(8))
-    profile = read_profile(engine.snapshot, query)
+    profile = profile_of(engine.snapshot, query)
     assert profile.reading.codes[0].all()
     assert not profile.reading.codes[1].any() and not profile.reading.anchors.any()

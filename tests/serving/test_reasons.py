@@ -12,17 +12,16 @@ import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from ranking_world import parts_of, profile_of
 
 from model.features import KINDS, POSITIVE_KINDS
 from model.schema import Weights
 from server.registry import Registry
 from server.serving.engine import Engine
 from server.serving.policy import Policy, SurfacePolicy
-from server.serving.profile import read_profile
 from server.serving.query import Basis, Events, PastEvent, RankQuery, ReasonKind, Surface, UserVector
 from server.serving.ranking import RankedItem
 from server.serving.reasons_causes import drops
-from server.serving.scoring import compose
 from server.serving.words import words_of
 
 NOW = 1_700_000_000
@@ -85,7 +84,7 @@ def listed(engine: Engine, query: RankQuery) -> list[RankedItem]:
 
 def scores(engine: Engine, query: RankQuery) -> Any:
     """(items,) scores without freshness, which no cause can change."""
-    parts = compose(engine.snapshot, [query], [read_profile(engine.snapshot, query)])[0]
+    parts = parts_of(engine.snapshot, query)
     return engine.snapshot.index.vectors @ parts.query
 
 
@@ -136,10 +135,9 @@ def test_the_closed_form_is_what_asking_again_without_the_cause_gives(
 ) -> None:
     """For every item of the history and every item of the catalogue, on every surface, for both towers."""
     snapshot = engine.snapshot
-    profile = read_profile(snapshot, query)
-    parts = compose(snapshot, [query], [profile])[0]
-    causes = np.unique(profile.read.items)
-    lost = drops(snapshot, profile.reading, parts, causes, np.arange(60))
+    parts = parts_of(snapshot, query)
+    causes = np.unique(profile_of(snapshot, query).read.items)
+    lost = drops(snapshot, parts, causes, np.arange(60))
     before = scores(engine, query)
     for row, cause in enumerate(causes.tolist()):
         if has_same_basket(query, NAMES[cause]):
@@ -306,8 +304,7 @@ def test_detail_says_similar_or_often_bought_with_the_item_looked_at(engine: Eng
     """Each as the larger part of the score says; both name the item."""
     query = RankQuery(surface=Surface.DETAIL, k=20, timestamp=NOW, item_id="item-04")
     snapshot = engine.snapshot
-    profile = read_profile(snapshot, query)
-    parts = compose(snapshot, [query], [profile])[0]
+    parts = parts_of(snapshot, query)
     for item in listed(engine, query):
         assert item.reason is not None
         row = snapshot.index.vectors[NAMES.index(item.item_id)]
