@@ -106,13 +106,13 @@ def _answering_in_parts(inner: Any, read: Any, guard: Guard, method: str) -> Any
 
 def _reader(handler: Any) -> Callable[[AsyncIterator[bytes], Any], Any]:
     """How a method gets its request: one message, or an iterator over decoded ones."""
-    decode = handler.request_deserializer
+    decode = handler.request_deserializer or bytes
 
     async def one(requests: AsyncIterator[bytes], context: Any) -> Any:
         content = await context.read()
         if not isinstance(content, bytes):  # the end of the stream
             raise InvalidRequest(Violation(field="request", problem=NO_MESSAGE))
-        return _decoded(decode, content)
+        return decoded(decode, content)
 
     async def many(requests: AsyncIterator[bytes], context: Any) -> Any:
         return _messages(decode, requests)
@@ -130,11 +130,12 @@ async def _messages(decode: Callable[[bytes], Any], requests: AsyncIterator[byte
             return
         except TimeoutError:
             raise SilentStream(SILENT) from None
-        yield _decoded(decode, content)
+        yield decoded(decode, content)
     raise InvalidRequest(Violation(field="stream", problem=TOO_LONG))
 
 
-def _decoded(decode: Callable[[bytes], Any], content: bytes) -> Any:
+def decoded(decode: Callable[[bytes], Any], content: bytes) -> Any:
+    """A message out of its bytes; raises `InvalidRequest` where they are none."""
     try:
         return decode(content)
     except DecodeError as error:

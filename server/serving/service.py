@@ -18,7 +18,7 @@ import grpc
 
 from proto.fedrank.ranking.v1 import ranking_pb2 as pb
 from server.errors import ProfileUnavailable, StoredProfilesOff
-from server.serving.admission import CALLER
+from server.serving.admission import CALLER, decoded
 from server.serving.answer import write_ranking
 from server.serving.batches import Batches
 from server.serving.engine import Engine
@@ -31,6 +31,7 @@ from server.serving.query import Basis, Events, RankQuery
 from server.serving.ranking import Ranking
 from server.serving.stores import FeedbackEvent, FeedbackSink, ProfileSource
 from server.serving.wire import read_query
+from server.serving.wire_plain import plain_question
 
 NAME = pb.DESCRIPTOR.services_by_name["RankingService"].full_name
 PROFILE_UNAVAILABLE = "stored events cannot be read now: the list is the one for an unknown shopper"
@@ -96,23 +97,31 @@ class RankingService:
         self._batches: Batches[RankQuery, tuple[Ranking, int]] = Batches(self._answer)
         self.store_queue = 0
 
-    async def rank(self, request: pb.RankRequest, context: Any) -> bytes:
-        """Answer with the bytes of one `RankResponse`."""
+    async def rank(self, content: bytes, context: Any) -> bytes:
+        """Answer the bytes of a `RankRequest` with those of one `RankResponse`."""
         call = _observed()
-        if not request.request_id:
-            request.request_id = self._doors.new_ranking_id()
-        query = read_query(request, self._now())
-        call.surface = query.surface.value
         notices: tuple[str, ...] = ()
-        if request.WhichOneof("profile") == "shopper":
-            self._rules.check_shoppers(CALLER.get())
-            events, notices = await self._stored(request.shopper)
-            query = replace(query, history=events, stored=True)
+        query = plain_question(content, self._now(), self._doors.new_ranking_id)
+        if query is None:
+            query, notices = await self._read(decoded(pb.RankRequest.FromString, content))
+        call.surface = query.surface.value
         ranking, call.batch = await self._batches.ask(query)
         call.items, call.model_version = len(ranking.items), ranking.model_version
         call.cold_start = ranking.basis is Basis.COLD_START
-        ranking_id = _ranking_id(request.request_id, ranking.model_version, call.merchant)
+        ranking_id = _ranking_id(query.seed, ranking.model_version, call.merchant)
         return write_ranking(ranking, ranking_id, show_scores=self._rules.show_scores, notices=notices)
+
+    async def _read(self, request: pb.RankRequest) -> tuple[RankQuery, tuple[str, ...]]:
+        """The question in a request, with the events that are stored, and what is to be said of them."""
+        if not request.request_id:
+            request.request_id = self._doors.new_ranking_id()
+        query = read_query(request, self._now())
+        if request.WhichOneof("profile") != "shopper":
+            return query, ()
+        _observed().surface = query.surface.value
+        self._rules.check_shoppers(CALLER.get())
+        events, notices = await self._stored(request.shopper)
+        return replace(query, history=events, stored=True), notices
 
     async def record_events(
         self, requests: AsyncIterator[pb.RecordEventsRequest], context: Any
@@ -179,7 +188,7 @@ def add_to(server: Any, service: RankingService) -> str:
 
     The generated function is not used, because it would build an answer anew that is encoded already.
     """
-    rank = grpc.unary_unary_rpc_method_handler(service.rank, pb.RankRequest.FromString, None)
+    rank = grpc.unary_unary_rpc_method_handler(service.rank, None, None)
     record = grpc.stream_unary_rpc_method_handler(
         service.record_events,
         pb.RecordEventsRequest.FromString,

@@ -195,8 +195,10 @@ def test_events_read_from_bytes_are_those_that_protobuf_reads(
     content = history.SerializeToString()
     plain = plain_history(content, len(KINDS), MAX_TIMESTAMP, columns)
     assert plain == all(
-        item_id.isascii() and 1 <= kind <= len(KINDS) and (time is None or 0 <= time <= MAX_TIMESTAMP)
-        for item_id, kind, time, _ in told
+        item_id.isascii()
+        and 1 <= kind <= len(KINDS)
+        and (time is None or (0 <= time <= MAX_TIMESTAMP and nanos >= 0))
+        for item_id, kind, time, nanos in told
     )
     if plain:
         ids = [content[start:end].decode() for start, end in columns[:2].T.tolist()]
