@@ -29,10 +29,10 @@ shoppers = 20
 ITEMS = "item_id,title,category,brand,price,description"
 
 
-def make_kits(folder: Path, merchants: tuple[str, ...] = ("north", "south")) -> Kits:
+def make_kits(folder: Path) -> Kits:
     """Provision a federation whose merchants have two items each."""
     text = FEDERATION.format(port=free_port())
-    for name in merchants:
+    for name in ("north", "south"):
         rows = [f"{name}-{number},Thing {number},things,Brand,{number + 1}.5,text" for number in range(2)]
         (folder / f"{name}.csv").write_text("\n".join([ITEMS, *rows]) + "\n")
         text += MERCHANT.format(id=name)

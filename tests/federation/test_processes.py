@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -19,14 +18,13 @@ from kits_of_two import coordinator_kit, make_kits, merchant_kit
 
 from deploy.kit_files import Kits
 from evaluation.load.processes import family
-from privacy.certificate_authority import REVOKED, CertificateAuthority
 from server.coordination.superlink import RegisteredNode, SuperLink
 from server.coordination.superlink_files import SuperLinkError
 
 pytestmark = pytest.mark.slow
 
 DEADLINE = 90.0
-STAYING = {"north", "south"}
+MEMBERS = {"north", "south"}
 FEDRANK = "from fedrank.cli import main; main()"
 
 
@@ -104,13 +102,13 @@ def gone(pid: int) -> bool:
 
 @pytest.fixture(scope="module")
 def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
-    """One federation for all tests of this file: one takes west away, the others leave it as they find it."""
+    """One federation for all tests of this file; each leaves it as it finds it."""
     folder = tmp_path_factory.mktemp("federation")
     (folder / "logs").mkdir()
-    federation = Federation(make_kits(folder, ("north", "south", "west")), folder / "logs")
+    federation = Federation(make_kits(folder), folder / "logs")
     everybody: list[int] = []
     try:
-        federation.start("coordinator", "north", "south", "west")
+        federation.start("coordinator", "north", "south")
         yield federation
         everybody = [pid for process in federation.started.values() for pid in family(process.pid)]
     finally:
@@ -123,7 +121,7 @@ def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]
 
 def test_members_are_registered_by_themselves_and_come_online(federation: Federation) -> None:
     """Kits and one command for each make a federation."""
-    until(lambda: federation.online() >= STAYING, "the nodes never came online")
+    until(lambda: federation.online() >= MEMBERS, "the nodes never came online")
 
 
 def test_nothing_of_the_coordinator_listens_but_the_door_and_one_loopback_port(
@@ -145,7 +143,7 @@ def test_a_merchants_node_listens_nowhere(federation: Federation) -> None:
 
 def test_a_killed_node_is_back_at_once_under_its_own_name(federation: Federation) -> None:
     """It does not wait until the coordinator has noticed its death."""
-    until(lambda: federation.online() >= STAYING, "the nodes never came online")
+    until(lambda: federation.online() >= MEMBERS, "the nodes never came online")
     before = federation.nodes()["north"]
     killed = federation.child("north", "client.node")
     os.kill(killed, signal.SIGKILL)
@@ -159,11 +157,11 @@ def test_a_killed_node_is_back_at_once_under_its_own_name(federation: Federation
 
 def test_a_killed_superlink_comes_back_and_knows_its_nodes(federation: Federation) -> None:
     """What it knows lies in a database file; the nodes find it again."""
-    until(lambda: federation.online() >= STAYING, "the nodes never came online")
+    until(lambda: federation.online() >= MEMBERS, "the nodes never came online")
     before = {merchant: node.id for merchant, node in federation.nodes().items()}
     os.kill(federation.child("coordinator", "superlink_process"), signal.SIGKILL)
     until(lambda: federation.nodes() == {}, "the SuperLink did not die")
-    until(lambda: federation.online() >= STAYING, "the nodes never came back")
+    until(lambda: federation.online() >= MEMBERS, "the nodes never came back")
     assert {merchant: node.id for merchant, node in federation.nodes().items()} == before
 
 
@@ -175,19 +173,6 @@ def test_a_killed_child_of_the_coordinator_comes_back(federation: Federation, ta
     until(lambda: federation.child("coordinator", target) not in (0, killed), f"{target} never came back")
 
 
-def test_a_revoked_node_is_out_and_both_logs_say_why(federation: Federation) -> None:
-    """A longer revocation list in the coordinator's kit is enough; nobody restarts anything."""
-    kit = coordinator_kit(federation.kits)
-    authority = CertificateAuthority.open(federation.kits.authority)
-    authority.revoke((kit.members / "west.pem").read_bytes(), datetime.now(UTC))
-    kit.revoked.write_bytes((authority.folder / REVOKED).read_bytes())
-    until(lambda: set(federation.nodes()) == STAYING, "the node stayed registered")
-    until(lambda: "turns this node away" in federation.log("west"), "the merchant's log is silent")
-    assert "revoked" in federation.log("west")
-    assert "merchant west is turned away" in federation.log("coordinator")
-    until(lambda: federation.online() == STAYING, "others went with it")
-
-
 def test_no_process_outlives_a_supervisor_that_is_killed(federation: Federation) -> None:
     """Even SIGKILL leaves no node that would go on under a kit that somebody starts again."""
     supervisor = federation.started["south"]
@@ -197,7 +182,7 @@ def test_no_process_outlives_a_supervisor_that_is_killed(federation: Federation)
     supervisor.wait(DEADLINE)
     until(lambda: all(map(gone, children)), "children outlived their supervisor")
     federation.start("south")
-    until(lambda: federation.online() >= STAYING, "the node never came back")
+    until(lambda: federation.online() >= MEMBERS, "the node never came back")
 
 
 def addresses(pid: int) -> set[tuple[str, int]]:
