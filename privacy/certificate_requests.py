@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+from privacy.certificates import UNREADABLE
 from privacy.errors import CertificateError
 
 LARGEST_REQUEST: Final = 16 * 1024
@@ -53,7 +54,7 @@ def key_of_request(request: bytes, uri: str) -> ec.EllipticCurvePublicKey:
         read = x509.load_pem_x509_csr(request)
         key, signed = read.public_key(), read.is_signature_valid
         names = read.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (ValueError, InvalidSignature, UnsupportedAlgorithm, x509.ExtensionNotFound) as error:
+    except (*UNREADABLE, InvalidSignature, x509.ExtensionNotFound) as error:
         raise CertificateError(
             "the signing request cannot be read; give the node.csr that `fedrank merchant request` wrote"
         ) from error

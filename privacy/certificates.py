@@ -18,6 +18,16 @@ from privacy.errors import CertificateError
 
 _LIST: Final = re.compile(rb"-----BEGIN X509 CRL-----.+?-----END X509 CRL-----", re.DOTALL)
 
+UNREADABLE: Final = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+    x509.DuplicateExtension,
+)
+"""What reading a damaged certificate, list, request or key raises."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PeerCertificate:
@@ -47,7 +57,7 @@ def read_certificate(pem: bytes) -> PeerCertificate:
             starts=certificate.not_valid_before_utc.timestamp(),
             ends=certificate.not_valid_after_utc.timestamp(),
         )
-    except (ValueError, x509.UnsupportedGeneralNameType, x509.DuplicateExtension) as error:
+    except UNREADABLE as error:
         raise CertificateError("the certificate cannot be read; issue it anew") from error
 
 
@@ -58,7 +68,7 @@ def check_pair(certificate: bytes, key: bytes, now: float) -> None:
         raise CertificateError("the certificate has expired or is not valid yet; issue a new one")
     try:
         private = load_pem_private_key(key, None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+    except UNREADABLE as error:
         raise CertificateError(
             "the private key cannot be read; give it in PEM, without a passphrase, in a file of mode 0600"
         ) from error
@@ -70,7 +80,7 @@ def read_authorities(pem: bytes) -> list[x509.Certificate]:
     """Read the certificates of authorities; raises `CertificateError` where there is none."""
     try:
         return x509.load_pem_x509_certificates(pem)
-    except ValueError as error:
+    except UNREADABLE as error:
         raise CertificateError(
             "the file of certificate authorities holds no certificate in PEM that can be read; "
             "give the CA file that your client certificates were issued under"
@@ -100,7 +110,7 @@ def _lists(pem: bytes) -> Iterator[x509.CertificateRevocationList]:
     for found in _LIST.findall(pem):
         try:
             yield x509.load_pem_x509_crl(found)
-        except ValueError as error:
+        except UNREADABLE as error:
             raise CertificateError("a certificate revocation list is damaged; write the file anew") from error
 
 

@@ -8,6 +8,7 @@ from typing import Self
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from privacy.certificates import UNREADABLE
 from privacy.errors import CertificateError
 
 
@@ -26,7 +27,7 @@ class MemberCertificate:
         try:
             read = x509.load_pem_x509_certificate(pem)
             public_key = read.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-        except ValueError as error:
+        except UNREADABLE as error:
             raise CertificateError("the certificate cannot be read; issue it anew") from error
         return cls(
             certificate=read.public_bytes(Encoding.DER),

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
-from privacy.certificates import read_authorities
+from privacy.certificates import UNREADABLE, read_authorities
 from privacy.errors import CertificateError, SignatureError
 from privacy.key_files import read_private
 from privacy.secagg.identity import statement
@@ -91,7 +91,7 @@ class ReleaseSigner:
             certificate = key.with_suffix(".pem").read_bytes()
             private = load_pem_private_key(content or b"", None)
             public = x509.load_pem_x509_certificate(certificate).public_key()
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, *UNREADABLE) as error:
             raise CertificateError(
                 f"{key} and {key.with_suffix('.pem').name} beside it are no pair of key and certificate that can be "
                 "read; give the key that signs model versions"
@@ -146,7 +146,7 @@ class Signers:
     def _listed(self, signature: Signature) -> x509.Certificate:
         try:
             certificate = x509.load_pem_x509_certificate(signature.certificate.encode())
-        except ValueError as error:
+        except UNREADABLE as error:
             raise _no_signature() from error
         if certificate not in self.certificates:
             raise SignatureError(
@@ -178,7 +178,7 @@ def signer_name(certificate: x509.Certificate) -> str:
 
 def joined(pem: bytes, more: bytes) -> bytes:
     """Return a list of certificates with those of `more` that were not in it."""
-    known = list(x509.load_pem_x509_certificates(pem)) if pem.strip() else []
+    known = read_authorities(pem) if pem.strip() else []
     known += [one for one in read_authorities(more) if one not in known]
     return b"".join(one.public_bytes(Encoding.PEM) for one in known)
 

@@ -14,12 +14,12 @@ from functools import lru_cache
 from typing import Final, Self
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
-from privacy.certificates import PeerCertificate, read_authorities, read_certificate, read_revoked
+from privacy.certificates import UNREADABLE, PeerCertificate, read_authorities, read_certificate, read_revoked
 from privacy.cipher import aad_of
 from privacy.errors import CertificateError
 
@@ -68,7 +68,7 @@ class Signer:
         """Read a pair of PEM texts; raises `CertificateError` where they are no pair of P-256."""
         try:
             read, private = x509.load_pem_x509_certificate(certificate), load_pem_private_key(key, None)
-        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        except UNREADABLE as error:
             raise CertificateError(
                 "the certificate or its private key cannot be read; give both in PEM, the key without a passphrase"
             ) from error
@@ -141,7 +141,7 @@ def _issued(
         read = x509.load_der_x509_certificate(certificate)
         key = read.public_key()
         named = read_certificate(read.public_bytes(Encoding.PEM))
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except UNREADABLE as error:
         raise CertificateError(f"the certificate of {who} cannot be read; issue it anew") from error
     issuer = next((one for one in read_authorities(authority) if _signed(read, one)), None)
     if issuer is None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import stat
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from privacy.certificate_authority import CertificateAuthority, Wanted
+from privacy.certificate_authority import AUTHORITY, REVOKED, CertificateAuthority, Wanted
 from privacy.certificates import check_pair, read_authorities, read_certificate, read_revoked
 from privacy.errors import CertificateError
 
@@ -198,3 +200,15 @@ def test_an_authority_whose_files_do_not_fit_is_not_opened(
     (authority.folder / "ca.pem").write_bytes((other.folder / "ca.pem").read_bytes())
     with pytest.raises(CertificateError, match="does not belong to"):
         CertificateAuthority.open(authority.folder)
+
+
+def test_a_list_of_a_version_that_nobody_knows_is_refused_in_our_words(
+    authority: CertificateAuthority,
+) -> None:
+    """The library has an error of its own for it, which is no ValueError."""
+    pem = (authority.folder / REVOKED).read_bytes()
+    der = x509.load_pem_x509_crl(pem).public_bytes(Encoding.DER)
+    other = der.replace(b"\x02\x01\x01", b"\x02\x01\x21", 1)
+    text = b"-----BEGIN X509 CRL-----\n" + base64.encodebytes(other) + b"-----END X509 CRL-----\n"
+    with pytest.raises(CertificateError, match="damaged"):
+        read_revoked(text, (authority.folder / AUTHORITY).read_bytes())
