@@ -17,8 +17,8 @@ from server.serving.found import found
 from server.serving.nearest import LISTED, Candidates, Question, nearest, together
 from server.serving.pools import freshness, pools_of
 from server.serving.profile import Profile
-from server.serving.query import RankQuery, Surface
-from server.serving.scoring import Parts
+from server.serving.query import Surface
+from server.serving.scoring import Composed, Parts
 from server.serving.snapshot import Floats, Snapshot
 
 Ints = npt.NDArray[np.int64]
@@ -28,9 +28,7 @@ _FRESH = FUSION_FEATURES.index("fresh")
 
 def generate(
     snapshot: Snapshot,
-    queries: Sequence[RankQuery],
-    profiles: Sequence[Profile],
-    parts: Sequence[Parts],
+    composed: Composed,
     wanted: Sequence[int],
     freshest: Sequence[bool],
 ) -> list[Candidates]:
@@ -39,18 +37,12 @@ def generate(
     What ranks the whole catalogue is searched for together.
     """
     pools = pools_of(snapshot)
-    questions = [
-        Question(
-            query=query,
-            profile=profile,
-            parts=part,
-            field=field_of(snapshot, query),
-            wanted=count,
-            freshest=fresh,
-            moment=query.timestamp if pools.latest > query.timestamp else LISTED,
-        )
-        for query, profile, part, count, fresh in zip(queries, profiles, parts, wanted, freshest, strict=True)
-    ]
+    questions = []
+    for row, (one, count, fresh) in enumerate(zip(composed.profiles.asked, wanted, freshest, strict=True)):
+        profile, parts = Profile(composed.profiles, row), Parts(composed, row)
+        moment = one.query.timestamp if pools.latest > one.query.timestamp else LISTED
+        field = field_of(snapshot, one.query)
+        questions.append(Question(one.query, profile, parts, field, count, moment, fresh))
     plain = iter(together(snapshot, [question for question in questions if _is_plain(question)]))
     return [
         _ordered(snapshot, question, *next(plain)) if _is_plain(question) else _by_itself(snapshot, question)
@@ -78,7 +70,7 @@ def _ordered(snapshot: Snapshot, question: Question, items: Ints, scores: Floats
         scores += fresh * freshness(snapshot.items, items, question.query.timestamp)
         order = np.argsort(-scores, kind="stable")
         items, scores = items[order], scores[order]
-    return Candidates(items=items, scores=scores, notices=question.field.notices)
+    return Candidates(items, scores, notices=question.field.notices)
 
 
 def _freshest(snapshot: Snapshot, question: Question, items: Ints) -> Ints:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from model.features import HISTORY_LIMIT
 from server.errors import ServerError
 from server.registry import Registry
@@ -14,13 +16,14 @@ from server.serving.fields import names_of
 from server.serving.nearest import Candidates
 from server.serving.policy import Policy
 from server.serving.pools import pools_of
-from server.serving.profile import Asked, Profile, check, read_profiles
+from server.serving.profile import Asked, Profiles, check, read_profiles
 from server.serving.promotions import Promotion
-from server.serving.query import RankQuery, Surface
+from server.serving.query import RankQuery, Reason, Surface
 from server.serving.ranking import Ranking
 from server.serving.reasons import explain
+from server.serving.reasons_causes import tables_of
 from server.serving.rerank import Chosen, rerank
-from server.serving.scoring import Parts, compose
+from server.serving.scoring import compose
 from server.serving.snapshot import Snapshot
 from server.serving.snapshot_source import SnapshotSource
 
@@ -96,38 +99,46 @@ class Engine:
     def _rank(self, snapshot: Snapshot, asked: Sequence[Asked]) -> list[Ranking]:
         if not asked:
             return []
-        queries = [one.query for one in asked]
-        profiles, inputs = read_profiles(snapshot, asked)
-        parts = compose(snapshot, queries, profiles, inputs)
-        wanted = [self._pool(query) for query in queries]
-        freshest = [self._policy.of(query.surface).fresh_share > 0 for query in queries]
-        candidates = generate(snapshot, queries, profiles, parts, wanted, freshest)
-        return [
-            self._ranking(snapshot, *question)
-            for question in zip(queries, profiles, parts, candidates, strict=True)
-        ]
+        composed = compose(snapshot, read_profiles(snapshot, asked))
+        wanted = [self._pool(one.query) for one in asked]
+        freshest = [self._policy.of(one.query.surface).fresh_share > 0 for one in asked]
+        candidates = generate(snapshot, composed, wanted, freshest)
+        chosen = [self._chosen(snapshot, *pair) for pair in zip(asked, candidates, strict=True)]
+        reasons = explain(snapshot, composed, chosen)
+        return _rankings(snapshot, composed.profiles, candidates, chosen, reasons)
 
     def _pool(self, query: RankQuery) -> int:
         return query.k if self._policy.of(query.surface).is_off else max(POOL, 4 * query.k)
 
-    def _ranking(
-        self, snapshot: Snapshot, query: RankQuery, profile: Profile, parts: Parts, candidates: Candidates
-    ) -> Ranking:
-        knobs = self._policy.of(query.surface)
-        chosen = rerank(snapshot, candidates, knobs, query.k, self._exposure, query.seed, now=query.timestamp)
-        return Ranking(
+    def _chosen(self, snapshot: Snapshot, asked: Asked, candidates: Candidates) -> Chosen:
+        query, knobs = asked.query, self._policy.of(asked.query.surface)
+        return rerank(snapshot, candidates, knobs, query.k, self._exposure, query.seed, now=query.timestamp)
+
+
+def _rankings(
+    snapshot: Snapshot,
+    profiles: Profiles,
+    candidates: Sequence[Candidates],
+    chosen: Sequence[Chosen],
+    reasons: Sequence[Sequence[Reason]],
+) -> list[Ranking]:
+    past, read = np.diff(profiles.known.marks[::2], prepend=0, axis=1).tolist()
+    return [
+        Ranking(
             snapshot=snapshot,
-            items=chosen.items,
-            scores=chosen.scores,
-            candidates=len(candidates.items),
-            basis=profile.basis,
-            reasons=explain(snapshot, query, profile, parts, chosen) if query.reasons else (),
-            propensities=chosen.propensities,
-            promotions=_promotions(snapshot, query, chosen),
-            unknown_history_items=profile.unknown,
-            dropped_history_events=profile.dropped,
-            notices=(*candidates.notices, *chosen.notices, *_notices(profile)),
+            items=listed.items,
+            scores=listed.scores,
+            candidates=len(found.items),
+            basis=profiles.bases[row],
+            reasons=reasons[row],
+            propensities=listed.propensities,
+            promotions=_promotions(snapshot, one.query, listed),
+            unknown_history_items=len(one.history) + len(one.session) - past[row],
+            dropped_history_events=past[row] - read[row],
+            notices=(*found.notices, *listed.notices, *_notices(past[row], read[row])),
         )
+        for row, (one, found, listed) in enumerate(zip(profiles.asked, candidates, chosen, strict=True))
+    ]
 
 
 def _checked(snapshot: Snapshot, query: RankQuery) -> Asked | ServerError:
@@ -142,6 +153,7 @@ def _ready(snapshot: Snapshot) -> Snapshot:
     """The snapshot, with what its first question would have to wait for."""
     pools_of(snapshot)
     names_of(snapshot.items)
+    tables_of(snapshot)
     return snapshot
 
 
@@ -155,7 +167,7 @@ def _promotions(snapshot: Snapshot, query: RankQuery, chosen: Chosen) -> Mapping
     return {place: promotion for place, promotion in best.items() if promotion is not None}
 
 
-def _notices(profile: Profile) -> tuple[str, ...]:
-    if not profile.dropped or len(profile.read.items) < HISTORY_LIMIT:
+def _notices(known: int, read: int) -> tuple[str, ...]:
+    if known == read or read < HISTORY_LIMIT:
         return ()
     return (f"of the history only the newest {HISTORY_LIMIT} distinct events were read",)

@@ -6,8 +6,6 @@ taste, prior) orders a tier, and items that hold none of the words come after al
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import numpy.typing as npt
 
@@ -73,7 +71,7 @@ def _close_in_meaning(snapshot: Snapshot, question: Question, exact: Ints) -> In
         return exact[:0]
     meaning = np.zeros_like(question.parts.query)
     meaning[: snapshot.dim] = text
-    deeper = replace(question, wanted=question.wanted + len(exact))
+    deeper = question._replace(wanted=question.wanted + len(exact))
     items, likeness = nearest(snapshot, deeper, meaning)
     vectors = snapshot.index.vectors[items, : snapshot.dim]
     lengths = np.linalg.norm(vectors, axis=1) * np.linalg.norm(text)

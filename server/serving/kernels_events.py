@@ -185,7 +185,7 @@ def _code(place: int, kind: int, day: int, has_clock: bool) -> int:
 
 @compiled_for(
     "void(int64[:, ::1], int64[:, ::1], int64[::1], int64[::1], int64[::1], boolean, "
-    "Array(float32, 2, 'C', True), float32[:, :, ::1], int64[:, :, ::1], float32[:, :, ::1])"
+    "Array(float32, 2, 'C', True), int64[:, ::1], float32[:, :, ::1], int64[:, :, ::1], float32[:, :, ::1])"
 )
 def write_input(
     read: Array,
@@ -195,26 +195,29 @@ def write_input(
     nows: Array,
     has_clock: bool,
     vectors: Array,
+    items: Array,
     rows: Array,
     codes: Array,
     anchors: Array,
 ) -> None:
-    """Write the tower's input: `rows` (b, e, D), `codes` (b, 2, e) and `anchors` (b, 1, e), zeros where nothing is.
+    """Write the tower's input: `items` (b, e), `rows` (b, e, D), `codes` (b, 2, e), `anchors` (b, 1, e); padded by 0.
 
     `modes` (b,) says how the session is read; the item `looked_at` (b,) comes last. Vectors are (n, D).
     """
-    rows[:], codes[:], anchors[:] = 0.0, 0, 0.0
+    items[:], codes[:], anchors[:] = 0, 0, 0.0
     begin = 0
     for row in range(len(nows)):
         count, session = marks[2, row] - begin, marks[3, row]
         for event in range(count):
             item, kind, time = read[0, begin + event], read[1, begin + event], read[2, begin + event]
-            rows[row, event] = vectors[item]
+            items[row, event], rows[row, event] = item, vectors[item]
             codes[row, 0, event] = _code(event, kind, (nows[row] - time) // DAY, has_clock)
             if event < session and modes[row] == HISTORY:
                 codes[row, 1, event] = codes[row, 0, event]
         if modes[row] == DETAIL:
-            rows[row, count] = vectors[looked_at[row]]
+            items[row, count], rows[row, count] = looked_at[row], vectors[looked_at[row]]
             codes[row, 1, count] = _code(0, _VIEW, 0, has_clock)
             anchors[row, 0, count] = 1.0
+            count += 1
+        rows[row, count:] = 0.0
         begin = marks[2, row]

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from model.compiling import compiled, compiled_for
 from model.features import AGE_BUCKETS, HISTORY_LIMIT, POSITION_BUCKETS, log_bucket
+from server.serving.kernels import distinct_items
 
 Array = npt.NDArray[Any]
 
@@ -151,9 +152,14 @@ def together_lost(
             _add(lost[cause], -weight * sqrt(number / max(number - gone, 1)), rest)
 
 
+DONE, SIMILAR, TOGETHER, TOGETHER_IN_CART = 0, 5, 6, 7
+"""What a reason says of its cause; from `DONE` on what was done with it, by strength, the strongest first."""
+PHRASES = 8
+
+
 @compiled_for(
     "void(float64[:, ::1], float64[:, ::1], int64[::1], int64[::1], float64, int64[::1], int64[::1], "
-    "int64[::1], int64[:, ::1])"
+    "int64[::1], int64, int64, int64[::1])"
 )
 def strongest(
     taste: Array,
@@ -164,13 +170,16 @@ def strongest(
     items: Array,
     kinds: Array,
     strength: Array,
+    put_in: int,
+    anchor: int,
     named: Array,
 ) -> None:
-    """Write for each listed item (3, k): the cause without which it loses most, or -1; 1 where most of it is
-    what goes together; and the least `strength` (kinds,) among the kinds of the cause's events since
-    it was last rejected; to be rejected is the greatest strength.
+    """Write for each listed item (k,) `PHRASES` times the cause without which it loses most, plus what is said of it.
 
-    Nothing is named where no more than `least` would be lost, and no item is a cause of itself.
+    It is -1 where no more than `least` would be lost; no item is a cause of itself. `strength` (kinds,) says how
+    strong a thing each kind of event is to have done, 0 the strongest, and the greatest is to be rejected: what is
+    said is the strongest since the cause was last rejected. What goes together is said where it is most of what is
+    lost, and the cart where the cause was `put_in`.
     """
     rejected = strength.max()
     for row in range(len(listed)):
@@ -179,12 +188,91 @@ def strongest(
             drop = taste[cause, row] + together[cause, row]
             if drop > worst and causes[cause] != listed[row]:
                 worst, found = drop, cause
-        named[0, row], named[1, row], named[2, row] = -1, 0, len(strength)
+        named[row] = -1
         if found >= 0:
-            named[0, row] = causes[found]
-            named[1, row] = 2 * together[found, row] > worst
+            done = rejected
             for event in range(len(items)):
                 if items[event] == causes[found]:
                     if strength[kinds[event]] == rejected:
                         break
-                    named[2, row] = min(named[2, row], strength[kinds[event]])
+                    done = min(done, strength[kinds[event]])
+            of_anchor = causes[found] == anchor
+            if 2 * together[found, row] > worst:
+                said = TOGETHER_IN_CART if done == put_in and not of_anchor else TOGETHER
+            else:
+                said = SIMILAR if of_anchor else DONE + done
+            named[row] = causes[found] * PHRASES + said
+
+
+@compiled_for(
+    "void(Array(float32, 2, 'C', True), int64[:, ::1], float32[:, ::1], int64[:, ::1], int64[:, ::1], "
+    "float32[:, :, ::1], int64[:, ::1], int64[:, :, ::1], float32[:, :, ::1], float32[:, :, ::1], "
+    "float32[:, ::1], int64[::1], float32[::1], float32[::1], boolean[::1], int64[::1], int64, float64, int64, "
+    "int64[:, ::1], int64[::1])"
+)
+def name_each(
+    rows: Array,
+    listed: Array,
+    scores: Array,
+    read: Array,
+    marks: Array,
+    vectors: Array,
+    items: Array,
+    codes: Array,
+    counts: Array,
+    anchors: Array,
+    weights: Array,
+    looked_at: Array,
+    gain: Array,
+    table: Array,
+    positive: Array,
+    strength: Array,
+    put_in: int,
+    least: float,
+    most: int,
+    named: Array,
+    tried: Array,
+) -> None:
+    """Write the cause of each item `listed` (b, k; -1: none) as `strongest` does, and how many were `tried` (b,).
+
+    `rows` are the index's, `read` and `marks` those of `server.serving.past.Known`, `vectors` to `anchors` the
+    tower's input and the counts that it made, `weights` (b, features). At most `most` items are tried, of events of a
+    kind that is `positive`; a cause must count more than `least` of the largest score, or of 1.
+    """
+    begin, dim = 0, len(gain)
+    for row in range(len(listed)):
+        size = 0
+        while size < listed.shape[1] and listed[row, size] >= 0:
+            size += 1
+        mine = slice(begin, marks[2, row])
+        begin = marks[2, row]
+        events = mine.stop - mine.start + (looked_at[row] >= 0)
+        causes = np.empty(most, dtype=np.int64)
+        causes = causes[: distinct_items(read[0, mine], read[1, mine], positive, looked_at[row], causes)]
+        tried[row], named[row] = len(causes), -1
+        if size and len(causes):
+            own = np.empty((size, rows.shape[1]), dtype=np.float32)
+            for place in range(size):
+                own[place] = rows[listed[row, place]]
+            taste, together = np.empty((len(causes), size)), np.zeros((len(causes), size))
+            told = vectors[row, :events]
+            history, session, goes_with = weights[row, 0], weights[row, 1], weights[row, 2]
+            taste_lost(
+                told, own, items[row], codes[row], counts[row], history, session, causes, gain, table, taste
+            )
+            if goes_with and dim < rows.shape[1] - 1:
+                together_lost(told, own, items[row], anchors[row, 0], goes_with, dim, causes, together)
+            bar = least * max(1.0, np.abs(scores[row, :size]).max())
+            strongest(
+                taste,
+                together,
+                causes,
+                listed[row, :size],
+                bar,
+                read[0, mine],
+                read[1, mine],
+                strength,
+                put_in,
+                looked_at[row],
+                named[row, :size],
+            )

@@ -140,14 +140,15 @@ def _is_among(item: int, sorted_items: Array) -> bool:
 
 
 @compiled_for(
-    "void(int64[:, ::1], float32[:, ::1], Array(int64, 1, 'C', True), Array(int64, 1, 'C', True), "
-    "Array(int64, 1, 'C', True), Array(int64, 1, 'C', True), Array(int64, 1, 'C', True), int64[::1])"
+    "void(int64[:, ::1], float32[:, ::1], int64[::1], int64[::1], int64[::1], int64[::1], int64[::1], "
+    "Array(int64, 1, 'C', True), int64[::1])"
 )
 def keep(
     items: Array,
     scores: Array,
     depths: Array,
     barred: Array,
+    begins: Array,
     ends: Array,
     moments: Array,
     listed_at: Array,
@@ -155,12 +156,11 @@ def keep(
 ) -> None:
     """Move the items that may be listed to the beginning of their row, of its first `depths`, and write how many.
 
-    `barred` holds the sorted items that each question bars, one question after another, up to `ends`. Nor is an item
-    kept that is listed after `moments`; -1: all are listed.
+    `barred` holds the sorted items that a question bars from `begins` to `ends`. Nor is an item kept that is listed
+    after `moments`; -1: all are listed.
     """
-    start = 0
     for row in range(len(items)):
-        mine, start = barred[start : ends[row]], ends[row]
+        mine = barred[begins[row] : ends[row]]
         count = 0
         for place in range(depths[row]):
             item = items[row, place]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,13 +27,12 @@ LISTED = -1
 """The moment of a question at which every item with a date is listed."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
+class Question(NamedTuple):
     """A question with all that its candidates depend on; at least `wanted` of them, where there are so many.
 
     Attributes:
-        freshest: whether the items listed last are candidates whatever their score.
         moment: in Unix seconds, by which an item has to be listed; `LISTED` where all are.
+        freshest: whether the items listed last are candidates whatever their score.
     """
 
     query: RankQuery
@@ -41,8 +40,8 @@ class Question:
     parts: Parts
     field: Field
     wanted: int
-    freshest: bool = False
     moment: int = LISTED
+    freshest: bool = False
 
     @property
     def depth(self) -> int:
@@ -58,8 +57,7 @@ class Question:
         return places if self.field.mask is None else places[self.field.mask[items[places]]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Candidates:
+class Candidates(NamedTuple):
     """Servable items (n,), each once, best first, and what ordered them.
 
     Attributes:
@@ -74,35 +72,41 @@ class Candidates:
 
 
 def together(snapshot: Snapshot, questions: Sequence[Question]) -> list[tuple[Ints, Floats]]:
-    """The nearest items of questions over the whole catalogue, best first, and their scores.
+    """The nearest items of questions of one batch over the whole catalogue, best first, and their scores.
 
     What a question gets does not depend on those beside it: an exact index is searched once, to the greatest depth,
     and each row is cut to its question's; one that is not exact finds other items at another depth, so it is searched
     once for each depth.
     """
-    deepest = max((question.depth for question in questions), default=0)
-    rows: dict[int, list[int]] = {}
-    for row, question in enumerate(questions):
-        rows.setdefault(deepest if snapshot.index.exact else question.depth, []).append(row)
+    if not questions:
+        return []
+    depths = [question.depth for question in questions]
+    if snapshot.index.exact or len(set(depths)) == 1:
+        return list(_together(snapshot, questions, depths, max(depths)))
     answers: dict[int, tuple[Ints, Floats]] = {}
-    for depth, alike in rows.items():
-        answers |= zip(alike, _together(snapshot, [questions[row] for row in alike], depth), strict=True)
+    for depth in set(depths):
+        rows = [row for row, own in enumerate(depths) if own == depth]
+        alike = [questions[row] for row in rows]
+        answers |= zip(rows, _together(snapshot, alike, [depth] * len(rows), depth), strict=True)
     return [answers[row] for row in range(len(questions))]
 
 
-def _together(snapshot: Snapshot, questions: Sequence[Question], depth: int) -> Iterator[tuple[Ints, Floats]]:
+def _together(
+    snapshot: Snapshot, questions: Sequence[Question], depths: Sequence[int], deepest: int
+) -> Iterator[tuple[Ints, Floats]]:
     """Search once for all; a question of which too little may be listed is searched for again by itself."""
-    vectors = np.stack([question.parts.query for question in questions])
-    items, scores = snapshot.index.search(vectors, depth)
-    depths = np.array([min(question.depth, items.shape[1]) for question in questions])
-    barred = [question.profile.barred for question in questions]
-    ends = np.cumsum([len(mine) for mine in barred])
+    profiles, composed = questions[0].profile.batch, questions[0].parts.batch
+    rows = np.array([question.profile.row for question in questions])
+    items, scores = snapshot.index.search(composed.fused.query[rows], deepest)
+    within = np.minimum(depths, items.shape[1])
+    begins = np.concatenate([[0], profiles.ends])[rows]
     moments = np.array([question.moment for question in questions])
-    kept = np.empty(len(questions), dtype=np.int64)
-    keep(items, scores, depths, np.concatenate(barred), ends, moments, snapshot.items.listed_at, kept)
+    kept = np.empty(len(rows), dtype=np.int64)
+    mine = profiles.barred, begins, profiles.ends[rows]
+    keep(items, scores, within, *mine, moments, snapshot.items.listed_at, kept)
     for row, (question, count) in enumerate(zip(questions, kept.tolist(), strict=True)):
-        if count < question.wanted and question.depth < len(snapshot.items):
-            yield _searched(snapshot, question, question.parts.query, question.depth * _WIDER)
+        if count < question.wanted and depths[row] < len(snapshot.items):
+            yield _searched(snapshot, question, question.parts.query, depths[row] * _WIDER)
         else:
             yield items[row, :count], scores[row, :count]
 

@@ -41,13 +41,18 @@ class Known:
     read: Ints
     marks: Ints
 
-    def each_past(self) -> list[Past]:
-        """Every known event of each shopper."""
-        return _each(self.past, *self.marks[:2])
+    def past_of(self, row: int) -> Past:
+        """Every known event of one shopper."""
+        return self._of(self.past, row, 0)
 
-    def each_read(self) -> list[Past]:
-        """What the user tower reads of each shopper: what `Histories.recent` keeps, newest first."""
-        return _each(self.read, *self.marks[2:])
+    def read_of(self, row: int) -> Past:
+        """What the user tower reads of one shopper: what `Histories.recent` keeps, newest first."""
+        return self._of(self.read, row, 2)
+
+    def _of(self, events: Ints, row: int, mark: int) -> Past:
+        begin = self.marks[mark, row - 1] if row else 0
+        items, kinds, times = events[:, begin : self.marks[mark, row]]
+        return Past(items, kinds, times, int(self.marks[mark + 1, row]))
 
 
 def known_events(
@@ -72,12 +77,3 @@ def _joined(told: Sequence[Events]) -> tuple[Events, Ints]:
     begins = np.cumsum([0, *(len(events.content) for events in told[:-1])])
     columns[:2] += np.repeat(begins, sizes)
     return Events(b"".join([events.content for events in told]), columns), np.cumsum(sizes)
-
-
-def _each(events: Ints, ends: Ints, sessions: Ints) -> list[Past]:
-    begin, found = 0, []
-    for end, session in zip(ends.tolist(), sessions.tolist(), strict=True):
-        items, kinds, times = events[:, begin:end]
-        found.append(Past(items, kinds, times, session))
-        begin = end
-    return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,7 @@ from server.serving.segments import taste_of
 from server.serving.snapshot import Floats, Snapshot
 from server.serving.tower import Inputs, Reading
 
+Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 
 _DONE_WITH = ("purchase", "dismiss")
@@ -33,6 +34,7 @@ _SEEN: dict[Surface, tuple[str, ...]] = {
 """Event kinds after which a surface does not list an item again, unless asked to; on cart also what was put in."""
 _NEVER = np.zeros(len(KINDS), dtype=np.bool_)
 _IS_SEEN = {surface: np.isin(KINDS, kinds) for surface, kinds in _SEEN.items()}
+_IS_GIVEN = (Basis.USER_EMBEDDING, Basis.SEGMENT)
 _IS_WANTED = np.isin(KINDS, POSITIVE_KINDS)
 _ADDED, _BOUGHT = KINDS.index("add_to_cart"), KINDS.index("purchase")
 
@@ -57,32 +59,69 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Profile:
-    """What is known of one shopper at one moment.
+class Profiles:
+    """What is known of the shoppers of a batch, each at one moment.
 
     Attributes:
-        past: every event with an item of this catalogue.
-        read: what the user tower reads of them: the newest of each item and kind, up to its limit.
-        basket: (e,) which events of `read` are the basket; on cart only.
-        anchor: the item looked at; on detail only.
-        barred: items not to be listed, sorted, each once; -1 may be among them.
-        reading: the same events as the tower's input; on detail the item looked at comes last in it.
-        unknown: how many of the events told have an item that is not here.
+        baskets: by row, which events of `read` are the basket; on cart only.
+        barred: items not to be listed, sorted, one question's after another's; -1 may be among them.
+        ends: (b,) where those of each end.
+        given: (dim,) by row the vector that stands in place of a history, where one does.
+        inputs: the events as the tower's input; on detail the item looked at comes last in it.
     """
 
-    basis: Basis
-    past: Past
-    read: Past
-    basket: npt.NDArray[np.bool_] | None
-    anchor: int | None
+    asked: Sequence[Asked]
+    known: Known
+    bases: Sequence[Basis]
+    baskets: Mapping[int, Bools]
     barred: Ints
-    reading: Reading
-    unknown: int
+    ends: Ints
+    given: Sequence[Floats | None]
+    inputs: Inputs
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What is known of one shopper of a batch."""
+
+    batch: Profiles
+    row: int
 
     @property
-    def dropped(self) -> int:
-        """How many of the known events the user tower did not read."""
-        return len(self.past.items) - len(self.read.items)
+    def basis(self) -> Basis:
+        """What the ranking is made from."""
+        return self.batch.bases[self.row]
+
+    @property
+    def past(self) -> Past:
+        """Every event with an item of this catalogue."""
+        return self.batch.known.past_of(self.row)
+
+    @property
+    def read(self) -> Past:
+        """What the user tower reads of them: the newest of each item and kind, up to its limit."""
+        return self.batch.known.read_of(self.row)
+
+    @property
+    def basket(self) -> Bools | None:
+        """(e,) which events of `read` are the basket; on cart only."""
+        return self.batch.baskets.get(self.row)
+
+    @property
+    def anchor(self) -> int | None:
+        """The item looked at; on detail only."""
+        return self.batch.asked[self.row].anchor
+
+    @property
+    def barred(self) -> Ints:
+        """Items not to be listed, sorted, each once; -1 may be among them."""
+        begin = self.batch.ends[self.row - 1] if self.row else 0
+        return self.batch.barred[begin : self.batch.ends[self.row]]
+
+    @property
+    def reading(self) -> Reading:
+        """The events as the tower's input; on detail the item looked at comes last in it."""
+        return self.batch.inputs.of(self.row, self.batch.given[self.row], self.batch.asked[self.row].text)
 
 
 def check(snapshot: Snapshot, query: RankQuery) -> Asked:
@@ -102,54 +141,50 @@ def check(snapshot: Snapshot, query: RankQuery) -> Asked:
     return Asked(query, session, history, anchor, given, text)
 
 
-def read_profiles(snapshot: Snapshot, asked: Sequence[Asked]) -> tuple[list[Profile], Inputs]:
-    """Turn what questions tell into profiles, and into what the tower reads of them.
+def read_profiles(snapshot: Snapshot, asked: Sequence[Asked]) -> Profiles:
+    """Turn what questions tell into profiles.
 
     What was done in this session comes after the history, whatever its times.
     """
     queries = [one.query for one in asked]
     nows = np.array([query.timestamp for query in queries])
-    sessions, histories = [one.session for one in asked], [one.history for one in asked]
-    known = known_events(snapshot.items, sessions, histories, nows)
-    pasts, reads, seen = known.each_past(), known.each_read(), _seen(queries, known)
-    bases = [_basis(*pair) for pair in zip(asked, pasts, strict=True)]
-    used = [
-        one.given if basis in (Basis.USER_EMBEDDING, Basis.SEGMENT) else None
-        for one, basis in zip(asked, bases, strict=True)
-    ]
-    anchors, texts = [one.anchor for one in asked], [one.text for one in asked]
-    inputs = read_input(snapshot, queries, known, anchors, used, texts)
-    profiles = []
-    for row, (one, past, read, basis) in enumerate(zip(asked, pasts, reads, bases, strict=True)):
-        basket = _basket(read, basis) if one.query.surface is Surface.CART else None
-        if basket is not None:
-            put_in(inputs, row, read, basket, one.query.timestamp if snapshot.has_clock else None)
-        profiles.append(
-            Profile(
-                basis=basis,
-                past=past,
-                read=read,
-                basket=basket,
-                anchor=one.anchor,
-                barred=_barred(snapshot.items, one, seen[row], read, basket),
-                reading=inputs.of(row, len(read.items) + (one.anchor is not None), used[row], one.text),
-                unknown=len(one.history) + len(one.session) - len(past.items),
-            )
-        )
-    return profiles, inputs
+    known = known_events(snapshot.items, [one.session for one in asked], [one.history for one in asked], nows)
+    bases = list(map(_basis, asked, np.diff(known.marks[0], prepend=0).tolist(), known.marks[1].tolist()))
+    given = [one.given if basis in _IS_GIVEN else None for one, basis in zip(asked, bases, strict=True)]
+    inputs = read_input(
+        snapshot, queries, known, [one.anchor for one in asked], given, [one.text for one in asked]
+    )
+    baskets = {
+        row: _basket(known.read_of(row), bases[row])
+        for row, query in enumerate(queries)
+        if query.surface is Surface.CART
+    }
+    for row, basket in baskets.items():
+        put_in(inputs, row, known.read_of(row), basket, int(nows[row]) if snapshot.has_clock else None)
+    barred, ends = _barred(snapshot.items, asked, known, baskets)
+    return Profiles(
+        asked=asked,
+        known=known,
+        bases=bases,
+        baskets=baskets,
+        barred=barred,
+        ends=ends,
+        given=given,
+        inputs=inputs,
+    )
 
 
 def _columns(events: Events | Sequence[PastEvent]) -> Events:
     return events if isinstance(events, Events) else Events.of(events)
 
 
-def _basis(asked: Asked, past: Past) -> Basis:
-    """What the ranking is made from."""
+def _basis(asked: Asked, known: int, of_session: int) -> Basis:
+    """What the ranking is made from, with so many known events."""
     if asked.query.embedding is not None:
         return Basis.USER_EMBEDDING
-    if len(past.items) > past.session:
+    if known > of_session:
         return Basis.STORED if asked.query.stored else Basis.HISTORY
-    if past.session:
+    if of_session:
         return Basis.SESSION
     if asked.given is not None:
         return Basis.SEGMENT
@@ -168,7 +203,7 @@ def _checked(embedding: UserVector, snapshot: Snapshot) -> Floats:
     return embedding.values
 
 
-def _basket(read: Past, basis: Basis) -> npt.NDArray[np.bool_]:
+def _basket(read: Past, basis: Basis) -> Bools:
     """Which events are the basket: the session's; else the history sent, or what was put into it and not bought.
 
     Each item is in it once, by its newest event; what was dismissed or returned is not.
@@ -193,25 +228,30 @@ def _anchor(table: ItemTable, query: RankQuery) -> int:
     return row
 
 
-def _seen(queries: Sequence[RankQuery], known: Known) -> list[Ints]:
-    """The items that the shoppers have done with, as far as their question does not want them again; sorted."""
-    kinds = np.array([_IS_SEEN[query.surface] if query.exclude_seen else _NEVER for query in queries])
-    barred = np.empty(known.past.shape[1], dtype=np.int64)
-    ends = np.empty(len(queries), dtype=np.int64)
-    barred_each(known.past, known.marks[0], kinds, barred, ends)
-    return np.split(barred, ends)[:-1]
-
-
 def _barred(
-    table: ItemTable, asked: Asked, seen: Ints, read: Past, basket: npt.NDArray[np.bool_] | None
-) -> Ints:
-    """Items that an answer may not list: what is seen, hidden items, the item looked at, and the basket."""
-    query, more = asked.query, []
-    if query.hidden:
-        more.append(table.find(query.hidden))
+    table: ItemTable, asked: Sequence[Asked], known: Known, baskets: Mapping[int, Bools]
+) -> tuple[Ints, Ints]:
+    """Items that each answer may not list, and where they end: seen, hidden, looked at, and in the basket.
+
+    Seen is what a shopper has done with, as far as the question does not want it again.
+    """
+    kinds = np.array([_IS_SEEN[one.query.surface] if one.query.exclude_seen else _NEVER for one in asked])
+    seen, ends = np.empty(known.past.shape[1], dtype=np.int64), np.empty(len(asked), dtype=np.int64)
+    barred_each(known.past, known.marks[0], kinds, seen, ends)
+    if not (baskets or any(one.query.hidden or one.anchor is not None for one in asked)):
+        return seen, ends
+    parts = [
+        np.unique(np.concatenate([mine, *_more_barred(table, one, known.read_of(row), baskets.get(row))]))
+        for row, (one, mine) in enumerate(zip(asked, np.split(seen, ends)[:-1], strict=True))
+    ]
+    return np.concatenate(parts), np.cumsum([len(part) for part in parts])
+
+
+def _more_barred(table: ItemTable, asked: Asked, read: Past, basket: Bools | None) -> list[Ints]:
+    more = [table.find(asked.query.hidden)]
     if asked.anchor is not None:
         more.append(np.array([asked.anchor]))
-    if basket is not None and query.exclude_seen:
+    if basket is not None and asked.query.exclude_seen:
         put_in = np.setdiff1d(read.items[read.kinds == _ADDED], read.items[read.kinds == _BOUGHT])
         more += [put_in, read.items[basket]]
-    return np.unique(np.concatenate([seen, *more])) if more else seen
+    return more

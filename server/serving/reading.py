@@ -21,6 +21,7 @@ from server.serving.snapshot import Floats, Snapshot
 from server.serving.tower import Inputs, rows_or_zeros
 
 Bools = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
 
 _ADDED = KINDS.index("add_to_cart")
 _NUMBER = {surface: SURFACES.index(surface) for surface in Surface}
@@ -41,18 +42,17 @@ def read_input(
     `anchors` are the items looked at, on detail; `given` are vectors in place of a history, and that of an embedding
     is a whole user embedding, its moment included; `texts` are the vectors of the words searched for.
     """
-    sizes = np.diff(known.marks[2], prepend=0)
-    longest = max(1, int(sizes.max()) + any(anchor is not None for anchor in anchors))
-    inputs = _without_events(snapshot, queries, given, texts, longest)
-    modes = np.array([_MODES.get(query.surface, HISTORY) for query in queries])
     looked_at = np.array([-1 if anchor is None else anchor for anchor in anchors])
+    sizes = np.diff(known.marks[2], prepend=0) + (looked_at >= 0)
+    inputs = _without_events(snapshot, queries, given, texts, sizes, looked_at)
+    modes = np.array([_MODES.get(query.surface, HISTORY) for query in queries])
     nows = np.array([query.timestamp for query in queries])
-    arrays = inputs.vectors, inputs.codes, inputs.anchors
+    arrays = inputs.items, inputs.vectors, inputs.codes, inputs.anchors
     write_input(
         known.read, known.marks, modes, looked_at, nows, snapshot.has_clock, snapshot.index.vectors, *arrays
     )
     inputs.codes[[query.embedding is not None for query in queries], 0] = ABSENT
-    inputs.newest[modes == DETAIL, 1] = sizes[modes == DETAIL]
+    inputs.newest[:, 1] = np.where(looked_at < 0, 0, sizes - 1)
     return inputs
 
 
@@ -73,11 +73,15 @@ def _without_events(
     queries: Sequence[RankQuery],
     given: Sequence[Floats | None],
     texts: Sequence[Floats | None],
-    longest: int,
+    sizes: Ints,
+    looked_at: Ints,
 ) -> Inputs:
     """The input of questions, with room for their events."""
-    batch, columns = len(queries), snapshot.index.vectors.shape[1]
+    batch, columns, longest = len(queries), snapshot.index.vectors.shape[1], max(1, int(sizes.max()))
     return Inputs(
+        sizes=sizes,
+        looked_at=looked_at,
+        items=np.empty((batch, longest), dtype=np.int64),
         vectors=np.empty((batch, longest, columns), dtype=np.float32),
         codes=np.empty((batch, 2, longest), dtype=np.int64),
         anchors=np.empty((batch, 1, longest), dtype=np.float32),

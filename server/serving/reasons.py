@@ -14,15 +14,15 @@ import numpy.typing as npt
 
 from model.features import KINDS, POSITIVE_KINDS
 from server.serving.kernels import distinct_items
-from server.serving.kernels_reasons import strongest
+from server.serving.kernels_reasons import name_each, strongest
 from server.serving.profile import Profile
 from server.serving.query import Basis, RankQuery, Reason, ReasonKind, Surface
-from server.serving.reasons_causes import drops
-from server.serving.reasons_naming import DONE, PUT_IN, SIMILAR, STRENGTH, reasons_of, short, together
+from server.serving.reasons_causes import drops, tables_of
+from server.serving.reasons_naming import PUT_IN, STRENGTH, reasons_of, short
 from server.serving.reasons_popular import popularity_of
 from server.serving.rerank import Chosen, is_fresh
-from server.serving.scoring import Parts
-from server.serving.snapshot import Snapshot
+from server.serving.scoring import Composed, Parts
+from server.serving.snapshot import Floats, Snapshot
 
 Ints = npt.NDArray[np.int64]
 
@@ -46,13 +46,85 @@ _NEW_FROM_KNOWN = Reason(kind=ReasonKind.NEW, text="new from a merchant you buy 
 _PROMOTED = Reason(kind=ReasonKind.PROMOTION, text="on promotion now")
 
 
-def explain(
-    snapshot: Snapshot, query: RankQuery, profile: Profile, parts: Parts, chosen: Chosen
+def explain(snapshot: Snapshot, composed: Composed, chosen: Sequence[Chosen]) -> list[Sequence[Reason]]:
+    """One reason per item of each list, where the question wants reasons."""
+    wanted = [
+        listed.items if one.query.reasons else listed.items[:0]
+        for one, listed in zip(composed.profiles.asked, chosen, strict=True)
+    ]
+    named, tried = _named(snapshot, composed, wanted, [listed.scores for listed in chosen])
+    return [
+        _explained(snapshot, Parts(composed, row), listed, named[row, : len(items)].tolist(), tried[row])
+        if len(items)
+        else ()
+        for row, (items, listed) in enumerate(zip(wanted, chosen, strict=True))
+    ]
+
+
+def _named(
+    snapshot: Snapshot, composed: Composed, wanted: Sequence[Ints], scores: Sequence[Floats]
+) -> tuple[Ints, list[int]]:
+    """For each item the number of the reason that names a cause, -1 for none; and how many causes were tried."""
+    longest = max(map(len, wanted))
+    listed = np.full((len(wanted), longest), -1, dtype=np.int64)
+    ordered = np.zeros((len(wanted), longest), dtype=np.float32)
+    for row, items in enumerate(wanted):
+        listed[row, : len(items)], ordered[row, : len(items)] = items, scores[row][: len(items)]
+    named, tried = np.empty_like(listed), np.empty(len(wanted), dtype=np.int64)
+    if snapshot.tower.attends:
+        for row in range(len(wanted)):
+            tried[row] = _name(snapshot, Parts(composed, row), listed[row], ordered[row], named[row])
+    else:
+        known, inputs, tables = composed.profiles.known, composed.profiles.inputs, tables_of(snapshot)
+        name_each(
+            snapshot.index.vectors,
+            listed,
+            ordered,
+            known.read,
+            known.marks,
+            inputs.vectors,
+            inputs.items,
+            inputs.codes,
+            composed.fused.counts,
+            inputs.anchors,
+            composed.weights,
+            inputs.looked_at,
+            tables.gain,
+            tables.counts,
+            _IS_POSITIVE,
+            _STRENGTH,
+            PUT_IN,
+            LEAST_DROP,
+            MAX_CAUSES,
+            named,
+            tried,
+        )
+    return named, tried.tolist()
+
+
+def _name(snapshot: Snapshot, parts: Parts, listed: Ints, scores: Floats, named: Ints) -> int:
+    """Name the causes of one list, padded by -1, where the tower attends; returns how many were tried.
+
+    They are the item looked at, and the newest ones that were not rejected last.
+    """
+    profile = Profile(parts.batch.profiles, parts.row)
+    read, anchor = profile.read, -1 if profile.anchor is None else profile.anchor
+    causes = np.empty(MAX_CAUSES, dtype=np.int64)
+    causes = causes[: distinct_items(read.items, read.kinds, _IS_POSITIVE, anchor, causes)]
+    items, named[:] = listed[listed >= 0], -1
+    if len(causes) and len(items):
+        least = LEAST_DROP * max(1.0, float(np.abs(scores).max()))
+        lost = drops(snapshot, parts, causes, items)
+        told = read.items, read.kinds, _STRENGTH, PUT_IN, anchor
+        strongest(lost.taste, lost.together, causes, items, least, *told, named[: len(items)])
+    return len(causes)
+
+
+def _explained(
+    snapshot: Snapshot, parts: Parts, chosen: Chosen, named: Sequence[int], tried: int
 ) -> Sequence[Reason]:
-    """One reason per item of the list."""
-    if not len(chosen.items):
-        return ()
-    reasons = _personal(snapshot, query, profile, parts, chosen)
+    query, profile = parts.batch.profiles.asked[parts.row].query, Profile(parts.batch.profiles, parts.row)
+    reasons = _personal(snapshot, parts, chosen.items, named, tried)
     if query.surface is Surface.SEARCH:
         reasons = _found(snapshot, parts, chosen.items, reasons)
     elif query.surface is Surface.NEW_ARRIVALS:
@@ -68,59 +140,29 @@ def explain(
 
 
 def _personal(
-    snapshot: Snapshot, query: RankQuery, profile: Profile, parts: Parts, chosen: Chosen
+    snapshot: Snapshot, parts: Parts, items: Ints, named: Sequence[int], tried: int
 ) -> list[Reason]:
     """The strongest cause of each item, and for items without one what else speaks for them."""
-    items, causes = chosen.items, _tried(profile)
-    found: list[Reason | None] = [None] * len(items)
-    if len(causes):
-        least = LEAST_DROP * max(1.0, float(np.abs(chosen.scores).max()))
-        found = _because(snapshot, profile, parts, causes, items, least)
-    if None not in found:
-        return [reason for reason in found if reason is not None]
-    general = _general(snapshot, query, profile, parts, causes, items)
-    return [reason or other for reason, other in zip(found, general, strict=True)]
+    known = reasons_of(snapshot)
+    if -1 not in named:
+        return [known[number] for number in named]
+    general = _general(snapshot, parts, items, tried)
+    return [other if number < 0 else known[number] for number, other in zip(named, general, strict=True)]
 
 
-def _tried(profile: Profile) -> Ints:
-    """Items that may be a cause: the one looked at, and the newest ones that were not rejected last."""
-    read, anchor = profile.read, -1 if profile.anchor is None else profile.anchor
-    found = np.empty(MAX_CAUSES, dtype=np.int64)
-    return found[: distinct_items(read.items, read.kinds, _IS_POSITIVE, anchor, found)]
-
-
-def _because(
-    snapshot: Snapshot, profile: Profile, parts: Parts, causes: Ints, items: Ints, least: float
-) -> list[Reason | None]:
-    """For each item the cause without which it loses most, if more than `least`; no item is a cause of itself."""
-    lost, read = drops(snapshot, parts, causes, items), profile.read
-    named = np.empty((3, len(items)), dtype=np.int64)
-    strongest(lost.taste, lost.together, causes, items, least, read.items, read.kinds, _STRENGTH, named)
-    known, anchor = reasons_of(snapshot), profile.anchor
-    return [
-        None
-        if cause < 0
-        else known[cause, together(snapshot.card, in_cart=cause != anchor and strength == PUT_IN)]
-        if goes_with
-        else known[cause, SIMILAR if cause == anchor else DONE[strength]]
-        for cause, goes_with, strength in zip(*named.tolist(), strict=True)
-    ]
-
-
-def _general(
-    snapshot: Snapshot, query: RankQuery, profile: Profile, parts: Parts, causes: Ints, items: Ints
-) -> list[Reason]:
-    """What speaks for each item although no single event does."""
+def _general(snapshot: Snapshot, parts: Parts, items: Ints, tried: int) -> list[Reason]:
+    """What speaks for each item although no single event does, of as many as were tried."""
+    asked, profile = parts.batch.profiles.asked[parts.row], Profile(parts.batch.profiles, parts.row)
     rows = snapshot.index.vectors[items, : snapshot.dim]
     given = parts.reading.given
     taste = np.zeros(snapshot.dim, dtype=np.float32)
     # What rejections alone say of an item is no reason to list it.
-    if len(causes) > (profile.anchor is not None):
+    if tried > (asked.anchor is not None):
         taste = parts.weights[:2] @ parts.pooled[:2, : snapshot.dim]
     fitting = _PROFILE
     if given is not None:
         taste = taste + parts.weights[0] * given
-        fitting = _SENT_PROFILE if profile.basis is Basis.USER_EMBEDDING else _segment(snapshot, query)
+        fitting = _SENT_PROFILE if profile.basis is Basis.USER_EMBEDDING else _segment(snapshot, asked.query)
     return [
         fitting if fits > LEAST_DROP else _popular(snapshot, item)
         for fits, item in zip((rows @ taste).tolist(), items.tolist(), strict=True)

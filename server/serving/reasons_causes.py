@@ -42,7 +42,7 @@ class Drops:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Tables:
+class Tables:
     """What an event of each code counts before rarity and attention (codes,), and the gain of the tower (dim,)."""
 
     counts: Floats
@@ -55,7 +55,7 @@ def drops(snapshot: Snapshot, parts: Parts, causes: Ints, items: Ints) -> Drops:
     Ages, freshness, words and the moment stay as they are.
     """
     dim, weights, reading = snapshot.dim, parts.weights.tolist(), parts.reading
-    tables = _tables_of(snapshot.tower, reading.vectors.shape[1], dim)
+    tables = tables_of(snapshot)
     rows = snapshot.index.vectors.take(items, axis=0)
     taste, together = np.empty((2, len(causes), len(items)))
     told = reading.vectors, rows, parts.items
@@ -100,11 +100,12 @@ def _moved(codes: Ints, removed: Bools) -> Ints:
     return np.where(gone | ~present, ABSENT, codes - _AGES * steps)
 
 
-_known: WeakKeyDictionary[UserTower, _Tables] = WeakKeyDictionary()
+_known: WeakKeyDictionary[UserTower, Tables] = WeakKeyDictionary()
 
 
-def _tables_of(tower: UserTower, columns: int, dim: int) -> _Tables:
+def tables_of(snapshot: Snapshot) -> Tables:
     """Ask a tower for its tables, once: what it makes of an event of every code, and of an item of ones."""
+    tower, columns, dim = snapshot.tower, snapshot.index.vectors.shape[1], snapshot.dim
     known = _known.get(tower)
     if known is None:
         zeros, ones = np.zeros((2, _CODES, columns), dtype=np.float32)
@@ -113,7 +114,7 @@ def _tables_of(tower: UserTower, columns: int, dim: int) -> _Tables:
         codes[0, 0], codes[1, 0, 0] = np.arange(_CODES), 1
         fused = tower.read([_probe(zeros, codes[0]), _probe(ones, codes[1])])
         gain = fused.pooled[1, 0, :dim] / np.sqrt(fused.counts[1, 0, 0])
-        known = _known[tower] = _Tables(counts=fused.counts[0, 0].copy(), gain=gain)
+        known = _known[tower] = Tables(counts=fused.counts[0, 0].copy(), gain=gain)
     return known
 
 

@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 
 from model.features import KINDS
 from server.serving.items import ItemTable
+from server.serving.kernels_reasons import PHRASES
 from server.serving.query import Reason, ReasonKind
 from server.serving.snapshot import Snapshot
 
@@ -31,46 +32,51 @@ _DONE = {
     "view": "because you viewed {}",
 }
 """By kind of event, the strongest first: it names what the shopper did with the cause."""
-DONE = [Phrase(ReasonKind.HISTORY, words) for words in _DONE.values()]
 PUT_IN = [*_DONE].index("add_to_cart")
 STRENGTH = [[*_DONE].index(kind) if kind in _DONE else len(_DONE) for kind in KINDS]
-"""The place in `DONE` of each kind of event."""
-SIMILAR = Phrase(ReasonKind.SIMILAR, "similar to {}")
-
+"""The place in `_DONE` of each kind of event."""
 _TOGETHER = {"view": "often viewed with {}", "add_to_cart": "often put in a cart with {}"}
 """By kind of event that baskets were learned from; the weaker goes before the stronger, for it is true of both."""
 
 
-def together(card: Mapping[str, Any], *, in_cart: bool) -> Phrase:
-    """What goes together by what a version's card says that its baskets were: bought only where all of them were."""
+def phrases_of(card: Mapping[str, Any]) -> list[Phrase]:
+    """What a version's reasons say of their causes, in the order of `kernels_reasons`.
+
+    What goes together is told by what the card says that its baskets were: bought only where all of them were.
+    """
     kinds = (card.get("learned") or {}).get("basket_kinds") or []
     words = "often bought with {}" if kinds == ["purchase"] else "goes with {}"
     words = next((words for kind, words in _TOGETHER.items() if kind in kinds), words)
-    return Phrase(ReasonKind.TOGETHER, words + " in your cart" * in_cart)
+    return [
+        *(Phrase(ReasonKind.HISTORY, done) for done in _DONE.values()),
+        Phrase(ReasonKind.SIMILAR, "similar to {}"),
+        Phrase(ReasonKind.TOGETHER, words),
+        Phrase(ReasonKind.TOGETHER, f"{words} in your cart"),
+    ]
 
 
-class _Reasons(dict[tuple[int, Phrase], Reason]):
-    """The reason of each item and phrase."""
+class _Reasons(dict[int, Reason]):
+    """The reason of each item times `PHRASES` plus the number of a phrase."""
 
-    def __init__(self, items: ItemTable) -> None:
+    def __init__(self, snapshot: Snapshot) -> None:
         super().__init__()
-        self._items = items
+        self._items, self._phrases = snapshot.items, phrases_of(snapshot.card)
 
-    def __missing__(self, cause: tuple[int, Phrase]) -> Reason:
-        item, phrase = cause
+    def __missing__(self, named: int) -> Reason:
+        item, number = divmod(named, PHRASES)
         if len(self) >= REMEMBERED:
             self.clear()
-        item_id = self._items.item_id(item)
+        phrase, item_id = self._phrases[number], self._items.item_id(item)
         text = phrase.words.format(short(self._items.title(item) or item_id))
-        self[cause] = Reason(kind=phrase.kind, text=text, item_id=item_id)
-        return self[cause]
+        self[named] = Reason(kind=phrase.kind, text=text, item_id=item_id)
+        return self[named]
 
 
-def reasons_of(snapshot: Snapshot) -> Mapping[tuple[int, Phrase], Reason]:
-    """The reason that names an item in a phrase; made when it is asked for."""
+def reasons_of(snapshot: Snapshot) -> Mapping[int, Reason]:
+    """The reason that names an item in a phrase, by `PHRASES` times its row plus the phrase; made when asked for."""
     known = _known.get(snapshot.items)
     if known is None:
-        known = _known[snapshot.items] = _Reasons(snapshot.items)
+        known = _known[snapshot.items] = _Reasons(snapshot)
     return known
 
 

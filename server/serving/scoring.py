@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from server.serving.profile import Profile
-from server.serving.query import RankQuery, Surface
+from server.serving.profile import Profile, Profiles
+from server.serving.query import Surface
 from server.serving.snapshot import Floats, Snapshot
-from server.serving.tower import Inputs, Reading
+from server.serving.tower import Fused, Reading
 from server.serving.words import Matches
 
 Ints = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
+class Composed:
+    """The scores of a batch.
+
+    Attributes:
+        fused: what the tower made of the profiles.
+        weights: (b, features) of each surface.
+        matches: by row, which items hold which words; on search only.
+    """
+
+    profiles: Profiles
+    fused: Fused
+    weights: Floats
+    matches: Mapping[int, Matches]
+
+
+@dataclass(frozen=True, slots=True)
 class Parts:
-    """The score of item i is `query` . z_i, plus what freshness counts on the candidates.
+    """What one question's score is made of: the score of item i is `query` . z_i, plus freshness on the candidates.
 
     The rows of an index are z = [v | w | p]. With a = `counts`, V the first dim columns of the reading's vectors, and
     t = `weights` in the order of `model.features.FUSION_FEATURES`, the parts of `query` are
@@ -28,47 +44,63 @@ class Parts:
     * `pooled[1]`: the same of the session with a_1; times t_1;
     * `pooled[2]`: sum anchors_h w_h of the reading, what goes together; times t_2;
     * t_3 in the last column, the prior; t_4 times the reading's text.
-
-    Attributes:
-        query: (D,).
-        weights: (features,) of the surface.
-        reading: the events, newest first, and the vectors given.
-        items: (e,) whose event each row of the reading and of `counts` (2, e) is; on detail the item looked at comes
-            last.
-        pooled: (3, D).
-        base: (dim,) the moment, and the embedding or segment given.
-        matches: which items hold which words; on search only.
     """
 
-    query: Floats
-    weights: Floats
-    reading: Reading
-    items: Ints
-    counts: Floats
-    pooled: Floats
-    base: Floats
-    matches: Matches | None
+    batch: Composed
+    row: int
+
+    @property
+    def query(self) -> Floats:
+        """(D,)."""
+        row: Floats = self.batch.fused.query[self.row]
+        return row
+
+    @property
+    def weights(self) -> Floats:
+        """(features,) of the surface."""
+        row: Floats = self.batch.weights[self.row]
+        return row
+
+    @property
+    def reading(self) -> Reading:
+        """The events, newest first, and the vectors given."""
+        return Profile(self.batch.profiles, self.row).reading
+
+    @property
+    def items(self) -> Ints:
+        """(e,) whose event each row of the reading is; on detail the item looked at comes last."""
+        inputs = self.batch.profiles.inputs
+        return inputs.items[self.row, : inputs.sizes[self.row]]
+
+    @property
+    def counts(self) -> Floats:
+        """(2, e) what each event counts in history and session."""
+        return self.batch.fused.counts[self.row, :, : self.batch.profiles.inputs.sizes[self.row]]
+
+    @property
+    def pooled(self) -> Floats:
+        """(3, D)."""
+        row: Floats = self.batch.fused.pooled[self.row]
+        return row
+
+    @property
+    def base(self) -> Floats:
+        """(dim,) the moment, and the embedding or segment given."""
+        row: Floats = self.batch.fused.base[self.row]
+        return row
+
+    @property
+    def matches(self) -> Matches | None:
+        """Which items hold which words; on search only."""
+        return self.batch.matches.get(self.row)
 
 
-def compose(
-    snapshot: Snapshot, queries: Sequence[RankQuery], profiles: Sequence[Profile], inputs: Inputs
-) -> list[Parts]:
-    """The parts of each question's score, with one call of the tower for all; `inputs` are those of the profiles."""
-    fused = snapshot.tower.run(inputs)
-    return [
-        Parts(
-            query=fused.query[row],
-            weights=snapshot.fusion[profile.reading.surface],
-            reading=profile.reading,
-            items=_items(profile),
-            counts=fused.counts[row, :, : len(profile.reading.vectors)],
-            pooled=fused.pooled[row],
-            base=fused.base[row],
-            matches=snapshot.words.match(query.words) if query.surface is Surface.SEARCH else None,
-        )
-        for row, (query, profile) in enumerate(zip(queries, profiles, strict=True))
-    ]
-
-
-def _items(profile: Profile) -> Ints:
-    return profile.read.items if profile.anchor is None else np.append(profile.read.items, profile.anchor)
+def compose(snapshot: Snapshot, profiles: Profiles) -> Composed:
+    """What each question's score is made of, with one call of the tower for all."""
+    matches = {
+        row: snapshot.words.match(one.query.words)
+        for row, one in enumerate(profiles.asked)
+        if one.query.surface is Surface.SEARCH
+    }
+    fused = snapshot.tower.run(profiles.inputs)
+    return Composed(profiles, fused, snapshot.fusion[profiles.inputs.surface], matches)

@@ -37,9 +37,13 @@ class Inputs:
     """What the tower reads of a batch, padded to the longest question.
 
     `vectors` (b, e, D), `codes` (b, 2, e), `anchors` (b, 1, e), `context` (b, 4), `surface` (b,), `given` and `text`
-    (b, dim), `newest` (b, 2).
+    (b, dim), `newest` (b, 2). `items` (b, e) are the rows of the vectors, `sizes` (b,) says how many a question
+    has, and `looked_at` (b,) which item comes last because it is looked at, -1 for none.
     """
 
+    sizes: Ints
+    looked_at: Ints
+    items: Ints
     vectors: Floats
     codes: Ints
     anchors: Floats
@@ -49,8 +53,9 @@ class Inputs:
     text: Floats
     newest: Ints
 
-    def of(self, row: int, size: int, given: Floats | None, text: Floats | None) -> Reading:
-        """One question, of so many events, with the vectors that it was given."""
+    def of(self, row: int, given: Floats | None, text: Floats | None) -> Reading:
+        """One question, with the vectors that it was given."""
+        size = int(self.sizes[row])
         return Reading(
             vectors=self.vectors[row, :size],
             codes=self.codes[row, :, :size],
@@ -94,6 +99,9 @@ class UserTower:
         """The query vectors of a batch of at least one question, read one by one."""
         batch, events = len(readings), max(1, *(len(reading.vectors) for reading in readings))
         inputs = Inputs(
+            sizes=np.array([len(reading.vectors) for reading in readings]),
+            looked_at=np.full(batch, -1),
+            items=np.zeros((batch, events), dtype=np.int64),
             vectors=np.zeros((batch, events, self._columns), dtype=np.float32),
             codes=np.full((batch, 2, events), ABSENT, dtype=np.int64),
             anchors=np.zeros((batch, 1, events), dtype=np.float32),

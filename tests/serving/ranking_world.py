@@ -44,13 +44,12 @@ def build_snapshot(model: ModelVersion, catalogue: Catalogue, merchant_id: str |
 
 def profile_of(snapshot: Snapshot, query: RankQuery) -> Profile:
     """What is known of the shopper of one question."""
-    return read_profiles(snapshot, [check(snapshot, query)])[0][0]
+    return Profile(read_profiles(snapshot, [check(snapshot, query)]), 0)
 
 
 def parts_of(snapshot: Snapshot, query: RankQuery) -> Parts:
     """What the score of one question is made of."""
-    profiles, inputs = read_profiles(snapshot, [check(snapshot, query)])
-    return compose(snapshot, [query], profiles, inputs)[0]
+    return Parts(compose(snapshot, read_profiles(snapshot, [check(snapshot, query)])), 0)
 
 
 def rank(engine: Engine, query: RankQuery) -> Ranking:

@@ -28,7 +28,7 @@ def test_the_tower_reads_what_the_trainer_reads_newest_first(
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("server.serving.past.HISTORY_LIMIT", limit)
         found = known_events(table, [NOTHING], [Events.of(events)], np.array([NOW]))
-    (past,), (read,) = found.each_past(), found.each_read()
+    past, read = found.past_of(0), found.read_of(0)
     known = [event for event in events if event.item_id.startswith("item-") and event.item_id < "item-60"]
     times = [NOW if event.time is None else min(event.time, NOW) for event in known]
     order = sorted(range(len(known)), key=lambda place: times[place])
@@ -48,7 +48,7 @@ def test_a_time_that_is_absent_or_in_the_future_counts_as_now_in_the_order_sent(
     """A shopper's fast clock does not put an event before or after what was sent with it."""
     times = [NOW + 500, None, NOW - 5, NOW + 9, NOW - 5]
     events = [PastEvent(item_id=f"item-0{place}", kind="view", time=time) for place, time in enumerate(times)]
-    (past,) = known_events(engine.snapshot.items, [NOTHING], [Events.of(events)], np.array([NOW])).each_past()
+    past = known_events(engine.snapshot.items, [NOTHING], [Events.of(events)], np.array([NOW])).past_of(0)
     assert past.items.tolist() == [3, 1, 0, 4, 2]
     assert past.times.tolist() == [NOW, NOW, NOW, NOW - 5, NOW - 5]
 

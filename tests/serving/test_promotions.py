@@ -17,10 +17,10 @@ from server.errors import CatalogueError
 from server.serving.promotions import REMEMBERED, SCHEMA, Promotion, Promotions, read_promotions
 
 
-def find(ids: Sequence[str]) -> npt.NDArray[np.int32]:
+def find(ids: Sequence[str]) -> npt.NDArray[np.int64]:
     """Items are called i0 to i9."""
     known = {f"i{row}": row for row in range(10)}
-    return np.array([known.get(item, -1) for item in ids], dtype=np.int32)
+    return np.array([known.get(item, -1) for item in ids], dtype=np.int64)
 
 
 def row(promotion_id: str, item_id: str, **words: Any) -> dict[str, Any]:
