@@ -4,8 +4,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from evaluation.bench import postgres
+
+settings.register_profile("fedrank", deadline=None)
+settings.load_profile(
+    "fedrank"
+)  # a slow machine is no fault of the code: no test asserts how long something took
 
 
 @pytest.fixture(scope="session")

@@ -47,7 +47,9 @@ def open_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with federation(tmp_path_factory.mktemp("open"), words=words, merchants=OPEN) as running:
         yield running
         ended = running.started.all()
-        assert len(ended) >= 8
+        assert len(ended) >= 6, (
+            "three supervisors and three parts of the coordinator; a node that is out starts anew"
+        )
     assert not alive(ended)
 
 
