@@ -204,6 +204,28 @@ def strongest(
             named[row] = causes[found] * PHRASES + said
 
 
+@compiled
+def _listed_rows(rows: Array, listed: Array) -> Array:
+    """Return the rows of the items that are listed; -1 stands behind them all."""
+    own = np.empty((np.count_nonzero(listed >= 0), rows.shape[1]), dtype=np.float32)
+    for place in range(len(own)):
+        own[place] = rows[listed[place]]
+    return own
+
+
+@compiled
+def _lost(
+    told: Array, own: Array, asked: tuple[Array, ...], causes: Array, gain: Array, table: Array
+) -> tuple[Array, Array]:
+    """Return what each listed item loses without each cause: of taste, and of what goes together."""
+    items, codes, counts, anchor, weights = asked
+    taste, together = np.empty((len(causes), len(own))), np.zeros((len(causes), len(own)))
+    taste_lost(told, own, items, codes, counts, weights[0], weights[1], causes, gain, table, taste)
+    if weights[2] and len(gain) < own.shape[1] - 1:
+        together_lost(told, own, items, anchor, weights[2], len(gain), causes, together)
+    return taste, together
+
+
 @compiled_for(
     "void(Array(float32, 2, 'C', True), int64[:, ::1], float32[:, ::1], int64[:, ::1], int64[:, ::1], "
     "float32[:, :, ::1], int64[:, ::1], int64[:, :, ::1], float32[:, :, ::1], float32[:, :, ::1], "
@@ -239,40 +261,21 @@ def name_each(
     tower's input and the counts that it made, `weights` (b, features). At most `most` items are tried, of events of a
     kind that is `positive`; a cause must count more than `least` of the largest score, or of 1.
     """
-    begin, dim = 0, len(gain)
+    begin = 0
     for row in range(len(listed)):
-        size = 0
-        while size < listed.shape[1] and listed[row, size] >= 0:
-            size += 1
         mine = slice(begin, marks[2, row])
         begin = marks[2, row]
-        events = mine.stop - mine.start + (looked_at[row] >= 0)
         causes = np.empty(most, dtype=np.int64)
         causes = causes[: distinct_items(read[0, mine], read[1, mine], positive, looked_at[row], causes)]
         tried[row], named[row] = len(causes), -1
-        if size and len(causes):
-            own = np.empty((size, rows.shape[1]), dtype=np.float32)
-            for place in range(size):
-                own[place] = rows[listed[row, place]]
-            taste, together = np.empty((len(causes), size)), np.zeros((len(causes), size))
-            told = vectors[row, :events]
-            history, session, goes_with = weights[row, 0], weights[row, 1], weights[row, 2]
-            taste_lost(
-                told, own, items[row], codes[row], counts[row], history, session, causes, gain, table, taste
-            )
-            if goes_with and dim < rows.shape[1] - 1:
-                together_lost(told, own, items[row], anchors[row, 0], goes_with, dim, causes, together)
-            bar = least * max(1.0, np.abs(scores[row, :size]).max())
+        own = _listed_rows(rows, listed[row])
+        if len(own) and len(causes):
+            told = vectors[row, : mine.stop - mine.start + (looked_at[row] >= 0)]
+            asked = (items[row], codes[row], counts[row], anchors[row, 0], weights[row])
+            taste, together = _lost(told, own, asked, causes, gain, table)
+            shown, found = listed[row, : len(own)], named[row, : len(own)]
+            done, kinds = read[0, mine], read[1, mine]
+            bar = least * max(1.0, np.abs(scores[row, : len(own)]).max())
             strongest(
-                taste,
-                together,
-                causes,
-                listed[row, :size],
-                bar,
-                read[0, mine],
-                read[1, mine],
-                strength,
-                put_in,
-                looked_at[row],
-                named[row, :size],
+                taste, together, causes, shown, bar, done, kinds, strength, put_in, looked_at[row], found
             )
