@@ -18,7 +18,10 @@ from typing import Final, Protocol
 
 import httpx
 from flwr.app import Context, Error, Message, RecordDict
+from flwr.app.message import remove_content_from_message
 from flwr.common.constant import ErrorCode
+from flwr.common.serde import message_to_proto
+from flwr.proto.message_pb2 import ObjectTree
 from flwr.supercore.inflatable.inflatable_object import (
     get_all_nested_objects,
     get_object_tree,
@@ -35,6 +38,7 @@ from client.home import prepare
 from client.node_connection import Connection, connected
 from client.node_pace import Pace
 from privacy.key_files import read_private
+from proto.federation import INLINE_BYTES
 from proto.readiness import tell_ready
 
 log = logging.getLogger("fedrank.node")
@@ -113,18 +117,9 @@ class Node:
             received = self._connection.receive()
             if received is None:
                 return False
-            headers, tree = received
             started = time.monotonic()
-            run = headers.metadata.run_id
-            message = pull_and_inflate_object_from_tree(
-                tree,
-                lambda name: self._connection.pull_object(run, name),
-                lambda name: self._connection.confirm(run, name),
-                return_type=Message,
-                initial_backoff=FIRST_WAIT,
-                backoff_cap=LONGEST_WAIT,
-            )
-            message.metadata.__dict__["_message_id"] = tree.object_id
+            message = self._whole(*received)
+            run = message.metadata.run_id
             TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, run, self._connection.node_id
             self._send(self._answer(message), time.monotonic() - started)
         except RunNotRunningException:
@@ -132,6 +127,22 @@ class Node:
         except (httpx.HTTPError, RuntimeError) as error:
             log.warning("a message could not be answered (%s)", type(error).__name__)
         return True
+
+    def _whole(self, outline: Message, tree: ObjectTree) -> Message:
+        """Return a message with its content: a large one's is asked for part by part."""
+        if not tree.children:
+            return outline
+        run = outline.metadata.run_id
+        message = pull_and_inflate_object_from_tree(
+            tree,
+            lambda name: self._connection.pull_object(run, name),
+            lambda name: self._connection.confirm(run, name),
+            return_type=Message,
+            initial_backoff=FIRST_WAIT,
+            backoff_cap=LONGEST_WAIT,
+        )
+        message.metadata.__dict__["_message_id"] = tree.object_id
+        return message
 
     def _answer(self, message: Message) -> Message:
         """Run the app; an error of it is an answer that names its kind alone: its words may hold what is private."""
@@ -154,12 +165,15 @@ class Node:
         return reply
 
     def _send(self, reply: Message, seconds: float) -> None:
-        """Send an answer: its outline first, then those of its parts that the coordinator does not have."""
-        reply.metadata.__dict__["_message_id"] = reply.object_id
-        run = reply.metadata.run_id
+        """Send an answer whole, or a large one as its outline and then the parts that the coordinator lacks."""
         with no_object_id_recompute():
-            parts = get_all_nested_objects(reply)
-            wanted, session = self._connection.send(reply, get_object_tree(reply), seconds)
+            reply.metadata.__dict__["_message_id"] = reply.object_id
+            if message_to_proto(reply).ByteSize() <= INLINE_BYTES:
+                self._connection.send(reply, ObjectTree(object_id=reply.object_id), seconds)
+                return
+            run, parts = reply.metadata.run_id, get_all_nested_objects(reply)
+            outline = remove_content_from_message(reply)
+            wanted, session = self._connection.send(outline, get_object_tree(reply), seconds)
             push_object_contents_from_iterable(
                 ((name, part.deflate()) for name, part in parts.items() if name in wanted),
                 lambda name, content: self._connection.push_object(run, session, name, content),

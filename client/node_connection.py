@@ -1,8 +1,9 @@
-"""Flower's SuperNode connection to the coordinator, with three habits of its own.
+"""Flower's SuperNode connection to the coordinator, with four habits of its own.
 
 Its heartbeats come often enough that a dead node is noticed in 20 seconds; a node that died can come back at once,
-since it remembers the id under which the coordinator still believes it online; and the log says why a node is turned
-away. Flower is pinned to one version, and tests/federation/test_flower_contract.py watches what is replaced here.
+since it remembers the id under which the coordinator still believes it online; the log says why a node is turned
+away; and an answer keeps the content that it is sent with. Flower is pinned to one version, and
+tests/federation/test_flower_contract.py watches what is replaced here.
 """
 
 from __future__ import annotations
@@ -73,6 +74,7 @@ def _flower(remembered: Path) -> Callable[..., Any]:
         (connection, "FleetHttpClient", client),
         (connection, "HEARTBEAT_DEFAULT_INTERVAL", HEARTBEAT_SECONDS),
         (heartbeat, "HEARTBEAT_DEFAULT_INTERVAL", HEARTBEAT_SECONDS),
+        (connection, "remove_content_from_message", lambda message: message),
     ):
         if not hasattr(module, name):
             raise RuntimeError(

@@ -49,6 +49,9 @@ BASIS = "basis/"
 MERCHANT_PART = "merchant:"
 """Prefix of a part that covers one merchant's own catalogue."""
 
+INLINE_BYTES = 1024 * 1024
+"""Messages up to this size carry their content themselves, and not as objects that are asked for one by one."""
+
 LARGEST_LAYOUT = 2**28
 """Most entries of one sum, all parts together."""
 

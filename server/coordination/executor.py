@@ -25,23 +25,21 @@ from flwr.proto.runtime_pb2 import AcquireTaskRequest, PullTaskInputRequest, Pus
 from flwr.serverapp import Grid
 from flwr.supercore.constant import TaskType
 from flwr.supercore.heartbeat import HeartbeatSender, make_task_heartbeat_fn_http
-from flwr.supercore.inflatable.inflatable_utils import pull_objects
 from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor, SuperExecAuthHttpInterceptor
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supercore.task_identity import TaskIdentity
-from flwr.superlink.grid import HttpGrid
 
 from privacy.certificate_authority import AUTHORITY
 from privacy.key_files import read_private
 from proto.readiness import tell_ready
 from server.coordination.bundle import RUN
+from server.coordination.inline_grid import InlineGrid
 from server.coordination.superlink import SuperLink
 from server.coordination.superlink_files import SuperLinkError, SuperLinkFiles
 
 log = logging.getLogger("fedrank.coordination.executor")
 
 POLL_SECONDS: Final = 0.5
-FIRST_WAIT, LONGEST_WAIT = 0.1, 1.0
 _ACQUIRE: Final = "/flwr.proto.Runtime/AcquireTask"
 _RUN_NAME: Final = re.compile(r"[0-9a-f]{32}")
 
@@ -101,7 +99,6 @@ class Executor:
 
     def run(self) -> None:
         """Poll for runs for ever; leaves by `Stopped`."""
-        _hasten_pulls()
         self._stop_orphans()
         tell_ready()
         while True:
@@ -136,7 +133,7 @@ class Executor:
         return token
 
     def _one(self, token: str) -> None:
-        grid = HttpGrid(runtime_api_address=self._address, root_certificates=self._authority, token=token)
+        grid = InlineGrid(runtime_api_address=self._address, root_certificates=self._authority, token=token)
         heartbeat = HeartbeatSender(make_task_heartbeat_fn_http(grid._runtime_client))
         heartbeat.start()
         outcome, details = SubStatus.FAILED, "the executor ended"
@@ -147,7 +144,7 @@ class Executor:
             _push(grid, outcome, details)
             grid.close()
 
-    def _attempt(self, grid: HttpGrid) -> tuple[str, str]:
+    def _attempt(self, grid: InlineGrid) -> tuple[str, str]:
         """Run the app once; an error is an outcome, and its words go to the SuperLink and the log."""
         try:
             context = self._context(grid)
@@ -163,7 +160,7 @@ class Executor:
         log.info("run %d is complete", context.run_id)
         return SubStatus.COMPLETED, ""
 
-    def _context(self, grid: HttpGrid) -> Context:
+    def _context(self, grid: InlineGrid) -> Context:
         """Pull the run and read its configuration, which never left this machine."""
         given = grid._runtime_client.PullTaskInput(PullTaskInputRequest())
         TaskIdentity.task_id, TaskIdentity.run_id = given.task_id, given.run.run_id
@@ -187,12 +184,7 @@ class Executor:
         return config
 
 
-def _hasten_pulls() -> None:
-    """Ask again soon for a part of a message that is still on its way; Flower waits a second, then two."""
-    (pull_objects.__kwdefaults__ or {}).update(initial_backoff=FIRST_WAIT, backoff_cap=LONGEST_WAIT)
-
-
-def _push(grid: HttpGrid, outcome: str, details: str) -> None:
+def _push(grid: InlineGrid, outcome: str, details: str) -> None:
     try:
         grid._runtime_client.PushTaskOutput(PushTaskOutputRequest(sub_status=outcome, details=details))
     except httpx.HTTPError as error:

@@ -1,7 +1,8 @@
 """Knows which nodes have messages waiting, from the SuperLink's database: a look costs a tenth of a millisecond.
 
 Flower's nodes ask again and again whether there is work, and each question costs the SuperLink several milliseconds.
-So the fleet proxy holds the question until a message has arrived whole, all of its parts included.
+So the fleet proxy holds the question until a message has arrived whole: one that carries its content has no parts,
+of a larger one all must be there.
 """
 
 from __future__ import annotations
@@ -20,12 +21,15 @@ LOOK_SECONDS: Final = 0.05
 _UNSIGNED: Final = 2**64
 _WAITING: Final = """
 SELECT DISTINCT message.dst_node_id FROM message_ins AS message
-WHERE message.delivered_at = '' AND message.created_at + message.ttl > :now AND NOT EXISTS (
-    WITH RECURSIVE part(id) AS (
-        SELECT message.message_id
-        UNION SELECT link.child_id FROM object_children AS link JOIN part ON link.parent_id = part.id
+WHERE message.delivered_at = '' AND message.created_at + message.ttl > :now AND (
+    NOT EXISTS (SELECT 1 FROM object_children WHERE parent_id = message.message_id)
+    OR NOT EXISTS (
+        WITH RECURSIVE part(id) AS (
+            SELECT message.message_id
+            UNION SELECT link.child_id FROM object_children AS link JOIN part ON link.parent_id = part.id
+        )
+        SELECT 1 FROM part JOIN objects ON objects.object_id = part.id WHERE objects.is_available = 0
     )
-    SELECT 1 FROM part JOIN objects ON objects.object_id = part.id WHERE objects.is_available = 0
 )
 """
 

@@ -17,6 +17,7 @@ from flwr.superlink import main as superlink
 from flwr.supernode.fleet_http_client import FleetHttpClient
 
 from client.node_connection import HEARTBEAT_SECONDS
+from proto.federation import INLINE_BYTES
 from server.coordination import superlink_process
 from server.coordination.bundle import RUN, bundle
 from server.coordination.fleet_proxy import LARGE, LARGEST_BODY
@@ -36,6 +37,7 @@ def test_the_names_that_a_node_replaces_are_there() -> None:
     assert connection.FleetHttpClient is FleetHttpClient
     assert connection.HEARTBEAT_DEFAULT_INTERVAL == heartbeat.HEARTBEAT_DEFAULT_INTERVAL == 30
     assert constant.HEARTBEAT_MIN_INTERVAL <= HEARTBEAT_SECONDS
+    assert "remove_content_from_message(message)" in inspect.getsource(connection.http_request_response)
     assert "FleetHttpClient" in inspect.getsource(connection.http_request_response)
     assert "HEARTBEAT_DEFAULT_INTERVAL" in inspect.getsource(heartbeat.HeartbeatSender._run)
 
@@ -98,7 +100,7 @@ def test_the_proxy_knows_every_call_of_a_node_but_registration() -> None:
         line.split("/v1/fleet/")[1].split('"')[0] for line in source.splitlines() if "/v1/fleet/" in line
     }
     assert calls - {"register-node", "unregister-node"} == set(LARGEST_BODY)
-    assert constant.FLWR_PRIVATE_MAX_ARRAY_CHUNK_SIZE < LARGE
+    assert max(constant.FLWR_PRIVATE_MAX_ARRAY_CHUNK_SIZE, INLINE_BYTES) < LARGE
     assert (FLEET_HTTP_PUBLIC_KEY_HEADER, FLEET_HTTP_SIGNATURE_HEADER) == (
         "flwr-public-key",
         "flwr-signature",

@@ -71,6 +71,12 @@ def test_a_message_of_which_all_parts_are_there_has_arrived(database: Path) -> N
     assert not arrived(database, OTHER)
 
 
+def test_a_message_that_carries_its_content_has_arrived(database: Path) -> None:
+    """It has no parts, and nobody ever pushes its own object."""
+    write(database, message("m", NODE), part("m", available=False))
+    assert arrived(database)
+
+
 @pytest.mark.parametrize("missing", ["m", "p", "q"])
 def test_a_message_that_is_still_on_its_way_is_waited_for(database: Path, missing: str) -> None:
     """One part of a part that is missing is enough."""

@@ -33,19 +33,24 @@ class Coordinator:
     received: dict[str, bytes] = field(default_factory=dict)
     ended: bool = False
 
-    def ask(self, **words: str) -> None:
-        """Put a question in the queue."""
+    def ask(self, *, large: bool = False, **words: str) -> None:
+        """Put a question in the queue: whole, or a large one in parts."""
         TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, RUN, 1
         content = RecordDict({"task": ConfigRecord(dict(words))})
         message = Message(content, dst_node_id=NODE, message_type="query.advertise", group_id="1")
         message.metadata.__dict__["_message_id"] = message.object_id
+        if not large:
+            self.waiting.append((message, ObjectTree(object_id=message.object_id)))
+            return
         tree = get_object_tree(message)
         self.objects |= {name: part.deflate() for name, part in get_all_nested_objects(message).items()}
         self.waiting.append((remove_content_from_message(message), tree))
 
     def reply(self) -> Message:
-        """Put the answer together again from its parts."""
+        """The answer, put together again from its parts where it came in parts."""
         (outline,) = self.outlines
+        if not self.received:
+            return outline
         reply = inflate_object_from_contents(outline.metadata.message_id, dict(self.received))
         assert isinstance(reply, Message)
         return reply
@@ -102,17 +107,21 @@ def echo(message: Message, context: Context) -> Message:
     return Message(RecordDict({"receipt": ConfigRecord(told)}), reply_to=message)
 
 
-def test_a_question_is_answered_by_the_app() -> None:
-    """The answer arrives whole; the question is confirmed; no word of the run reaches the app."""
+@pytest.mark.parametrize("large", [False, True])
+def test_a_question_is_answered_by_the_app(large: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole or in parts, question and answer arrive; no word of the run reaches the app."""
+    if large:
+        monkeypatch.setattr("client.node.INLINE_BYTES", 0)
     coordinator = Coordinator()
-    coordinator.ask(word="hello")
+    coordinator.ask(large=large, word="hello")
     run(coordinator, echo)
     assert dict(coordinator.reply().content.config_records["receipt"]) == {
         "word": "hello",
         "merchant": "north",
         "run-words": 0,
     }
-    assert len(coordinator.confirmed) == 1
+    assert len(coordinator.confirmed) == large
+    assert bool(coordinator.received) is large
 
 
 def test_an_error_of_the_app_tells_its_kind_alone() -> None:
@@ -127,7 +136,7 @@ def test_an_error_of_the_app_tells_its_kind_alone() -> None:
     reply = coordinator.reply()
     assert reply.has_error()
     assert reply.error.reason == "LookupError"
-    assert SECRET.encode() not in b"".join(coordinator.received.values())
+    assert SECRET.encode() not in reply.deflate()
 
 
 def test_an_answer_to_a_run_that_has_ended_is_dropped(caplog: pytest.LogCaptureFixture) -> None:
