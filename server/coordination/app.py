@@ -71,7 +71,7 @@ def _offered(grid: Grid, config: FederationConfig, version: str) -> Taken:
     """Give the version to the nodes, where the run says so."""
     if not config.offer_version:
         return Taken(by=(), refused=())
-    taken = offer_version(Exchange(grid, deadline=config.timeout), config.registry, version)
+    taken = offer_version(Exchange.of(grid, config), config.registry, version)
     passed("run: version offered")
     return taken
 

@@ -19,7 +19,7 @@ from server.coordination.secure_round import SecureCollector
 
 def collector_of(grid: Grid, config: FederationConfig) -> Collector:
     """Return the run's way: in the open, or under masks."""
-    exchange, influence = Exchange(grid, deadline=config.timeout), Influence.of(config)
+    exchange, influence = Exchange.of(grid, config), Influence.of(config)
     if not config.secure_aggregation:
         return OpenCollector(exchange=exchange, influence=influence, minimum_cohort=config.minimum_cohort)
     return SecureCollector(

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
 import numpy as np
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
+
+from server.coordination.config import FederationConfig
 
 log = logging.getLogger("fedrank.coordination")
 
@@ -47,24 +49,45 @@ class Exchange:
         grid: Grid,
         *,
         deadline: float,
+        declared: Collection[str] = (),
         clock: Callable[[], float] = time.monotonic,
         wait: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Give every question `deadline` seconds, all participants together."""
+        """Give every question `deadline` seconds, all participants together.
+
+        Args:
+            declared: names of the federation's members; empty where nobody has declared any, as in simulation.
+        """
         self._grid, self._deadline, self._clock, self._wait = grid, deadline, clock, wait
+        self._declared, self._told = frozenset(declared), set[str]()
+
+    @classmethod
+    def of(cls, grid: Grid, config: FederationConfig) -> Self:
+        """Ask the members that the run's configuration declares, within its deadline."""
+        return cls(grid, deadline=config.timeout, declared=config.declared)
 
     def participants(self) -> dict[str, int]:
         """Return the nodes that are there by the name that they are registered under, in the order of names.
 
-        Of several nodes under one name only the newest is asked, so that nobody counts twice.
+        Of several nodes under one name only the newest is asked, so that nobody counts twice. Where members are
+        declared, nobody else is asked: whoever can reach the SuperLink at its own machine can register any name.
         """
         named: dict[str, int] = {}
         for node in self._grid.get_nodes():
             name = node.name or f"node {node.node_id}"
+            if self._declared and name not in self._declared:
+                self._tell(f"a node is registered as {one_line(name)}, which is no member; it is not asked")
+                continue
             if name in named:
-                log.warning("several nodes are registered as %s; the newest is asked", name)
+                self._tell(f"several nodes are registered as {name}; the newest is asked")
             named[name] = node.node_id
         return dict(sorted(named.items()))
+
+    def _tell(self, warning: str) -> None:
+        """Log a warning once: nodes are looked at every half a second."""
+        if warning not in self._told:
+            self._told.add(warning)
+            log.warning("%s", warning)
 
     def ask(
         self, kind: str, group: str, questions: Mapping[str, RecordDict], *, share: float = 1.0

@@ -60,7 +60,7 @@ class Federation:
         desk = Desk(
             config=config,
             collector=collector_of(grid, config),
-            present=Exchange(grid, deadline=config.timeout).participants,
+            present=Exchange.of(grid, config).participants,
             account=account,
             journal=journal,
             status=status or StatusFile(None, run=journal.run_id, rounds=config.all_rounds),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, RecordDict
 from flwr.proto.node_pb2 import NodeInfo
+from run_words import config
 from scripted_grid import Answer, ScriptedGrid
 from test_aggregate import GOOD, SHAPES, TASK
 
@@ -214,3 +215,18 @@ def test_a_question_may_have_a_share_of_the_deadline() -> None:
     began = clock()
     assert not list(exchange.ask("query.share", "r", {"node-0": RecordDict()}, share=0.25))
     assert clock() - began == pytest.approx(DEADLINE / 4, abs=LONGEST_WAIT)
+
+
+def test_a_node_under_a_name_that_is_no_members_is_not_asked_and_named_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Who reaches the SuperLink at its own machine may register any name; only declared merchants take part."""
+    grid = ScriptedGrid([fixed(HONEST)] * 3)
+    declared = config(declared_shoppers="node-0=5,node-2=5,away=5")
+    exchange = Exchange.of(grid, declared)
+    rounds = OpenCollector(exchange=exchange, influence=INFLUENCE, minimum_cohort=0)
+    assert rounds.collect(TASK, SHAPES, {}, lambda: None).cohort == ("node-0", "node-2")
+    assert list(exchange.participants()) == ["node-0", "node-2"]
+    assert [line for line in caplog.messages if "no member" in line] == [
+        "a node is registered as node-1, which is no member; it is not asked"
+    ]
