@@ -16,11 +16,12 @@ from deploy.errors import KitError, MembershipError
 from deploy.federation_file import read_federation
 from deploy.federation_model import Federation, KeysMadeBy, Merchant
 from deploy.kit import COORDINATOR, MEMBERS
-from deploy.kit_files import Kits
+from deploy.kit_files import Kits, write_public
 from deploy.provisioning import add_merchant, renew_coordinator, renew_node, wanted_node, write_member
 from deploy.shared_files import CATALOGUES, MODEL, write_revoked, write_shared
 from privacy.certificate_authority import REVOKED, CertificateAuthority
-from privacy.certificates import certificates_in
+from privacy.certificates import certificates_in, read_certificate
+from privacy.member_certificates import FORMER
 
 COORDINATOR_ID = "coordinator"
 
@@ -118,11 +119,21 @@ class Operator:
         current = self.kits.authority / MEMBERS / f"{name}.pem"
         if not current.is_file():
             return False
-        self.authority.revoke(current.read_bytes(), now)
+        retired = current.read_bytes()
+        self.authority.revoke(retired, now)
         write_revoked(self.kits)
         for folder in (self.kits.coordinator, self.kits.authority):
+            _keep_former(folder / MEMBERS, retired, now)
             (folder / MEMBERS / current.name).unlink(missing_ok=True)
         return True
 
     def _for_coordinator(self) -> list[Path]:
         return [self.kits.coordinator / REVOKED, self.kits.coordinator / MEMBERS]
+
+
+def _keep_former(members: Path, retired: bytes, now: datetime) -> None:
+    """Add a certificate to those that were given up, without those that would have ended by now."""
+    path = members / f"{FORMER}.pem"
+    known = certificates_in(path.read_bytes()) if path.is_file() else []
+    kept = [pem for pem in (*known, retired) if read_certificate(pem).ends > now.timestamp()]
+    write_public(path, b"".join(kept))

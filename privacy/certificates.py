@@ -61,11 +61,20 @@ def read_certificate(pem: bytes) -> PeerCertificate:
         raise CertificateError("the certificate cannot be read; issue it anew") from error
 
 
+def check_dates(read: PeerCertificate, now: float, what: str) -> None:
+    """Raise `CertificateError` unless `what` is valid at a time in Unix seconds."""
+    if now > read.ends:
+        raise CertificateError(f"{what} has expired; issue a new one")
+    if now < read.starts:
+        raise CertificateError(
+            f"{what} is not valid yet; compare this machine's clock with that of whoever issued it"
+        )
+
+
 def check_pair(certificate: bytes, key: bytes, now: float) -> None:
     """Raise `CertificateError` unless a certificate (PEM, the first of a chain) is valid and belongs to a key."""
     read = read_certificate(certificate)
-    if not read.starts <= now <= read.ends:
-        raise CertificateError("the certificate has expired or is not valid yet; issue a new one")
+    check_dates(read, now, "the certificate")
     try:
         private = load_pem_private_key(key, None)
     except UNREADABLE as error:

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Final
 
 from privacy.certificate_authority import AUTHORITY, REVOKED
-from privacy.certificates import read_certificate
-from privacy.errors import CertificateError, PrivacyError
+from privacy.errors import PrivacyError
 from privacy.federation_manifest import FederationManifest, verify_manifest
 from privacy.key_files import read_private
-from privacy.secagg.identity import Signer, Trusted, check_name
+from privacy.secagg.identity import Signer, Trusted, node_name
 from privacy.signing import Signers
 
 MANIFEST, MANIFEST_SIGNATURE = "federation.json", "federation.sig"
@@ -48,7 +47,7 @@ def node_identity(folder: Path, now: Callable[[], float] = time.time) -> Identit
     certificate = _content(folder / f"{NODE}.pem")
     federation, trusted = _terms(folder, now)
     return Identity(
-        name=_named(certificate, federation.domain),
+        name=node_name(certificate, federation.domain),
         signer=_signer(folder, NODE, certificate),
         trusted=trusted,
         federation=federation,
@@ -83,17 +82,6 @@ def _signer(folder: Path, name: str, certificate: bytes) -> Signer:
     if key is None:
         raise IdentityError(f"{folder / name}.key is not there; a process needs its own key to take part")
     return Signer.read(certificate, key)
-
-
-def _named(certificate: bytes, domain: str) -> str:
-    """Return whom a node's certificate names, within the domain of the federation."""
-    uris = read_certificate(certificate).uris
-    before, after = f"spiffe://{domain}/merchant/", "/node"
-    if len(uris) != 1 or not (uris[0].startswith(before) and uris[0].endswith(after)):
-        raise CertificateError(
-            f"{NODE}.pem names no participant of the domain {domain}; ask the operator for another certificate"
-        )
-    return check_name(uris[0][len(before) : -len(after)])
 
 
 def _content(path: Path) -> bytes:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Final, Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from privacy.certificates import UNREADABLE
 from privacy.errors import CertificateError
+
+FORMER: Final = "_former"
+"""Name among the files of members, which no merchant can have: certificates that were given up, for as long as they
+would be valid, so that whoever shows one is told why it counts no more."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
-from privacy.certificates import UNREADABLE, PeerCertificate, read_authorities, read_certificate, read_revoked
+from privacy.certificates import (
+    UNREADABLE,
+    PeerCertificate,
+    check_dates,
+    read_authorities,
+    read_certificate,
+    read_revoked,
+)
 from privacy.cipher import aad_of
 from privacy.errors import CertificateError
 
@@ -44,6 +51,17 @@ def check_name(name: str) -> str:
 def node_uri(domain: str, name: str) -> str:
     """Return the name of a participant's process as it stands in its certificate."""
     return f"spiffe://{_checked_domain(domain)}/merchant/{check_name(name)}/node"
+
+
+def node_name(certificate: bytes, domain: str) -> str:
+    """Return whom a node's certificate (PEM) names within a trust domain; raises `CertificateError` for nobody."""
+    uris = read_certificate(certificate).uris
+    before, after = f"spiffe://{domain}/merchant/", "/node"
+    if len(uris) != 1 or not (uris[0].startswith(before) and uris[0].endswith(after)):
+        raise CertificateError(
+            f"the node's certificate names no participant of the domain {domain}; ask the operator for another one"
+        )
+    return check_name(uris[0][len(before) : -len(after)])
 
 
 def coordinator_uri(domain: str) -> str:
@@ -117,10 +135,7 @@ class Trusted:
         read, key = _issued(certificate, self.authority, who)
         if read.uris != (uri,):
             raise CertificateError(f"the certificate given for {who} names somebody else; it must name {uri}")
-        if not read.starts <= self.now() <= read.ends:
-            raise CertificateError(
-                f"the certificate of {who} has expired or is not valid yet; issue a new one"
-            )
+        check_dates(read, self.now(), f"the certificate of {who}")
         if (read.issuer, read.serial) in self.revoked:
             raise CertificateError(f"the certificate of {who} is revoked; issue a new one if that was wrong")
         try:

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from privacy.certificates import certificates_in
 from privacy.errors import CertificateError
-from privacy.member_certificates import MemberCertificate
-from privacy.secagg.identity import Trusted
+from privacy.member_certificates import FORMER, MemberCertificate
+from privacy.secagg.identity import Trusted, node_name
 from server.errors import ServerError
 
 log = logging.getLogger("fedrank.coordination.members")
@@ -49,8 +50,11 @@ _AUTHORITY, _REVOKED = "/authority", "/revoked"
 
 @dataclass(frozen=True, kw_only=True)
 class _Known:
+    """What the files say; `former` has those whose certificate was given up, and whose key has no other."""
+
     trusted: Trusted
     by_key: Mapping[bytes, tuple[str, MemberCertificate]]
+    former: Mapping[bytes, tuple[str, MemberCertificate]]
 
 
 class Members:
@@ -75,9 +79,7 @@ class Members:
         known = self._current()
         merchant, member = known.by_key.get(public_key, ("", None))
         if member is None:
-            raise NotAMember(
-                "", "the node's key belongs to no member; send the operator the certificate again"
-            )
+            raise _refusal(known, public_key, message, signature)
         try:
             known.trusted.check(merchant, member.certificate, message, signature)
         except CertificateError as error:
@@ -125,7 +127,7 @@ class Members:
         )
         by_key: dict[bytes, tuple[str, MemberCertificate]] = {}
         for merchant, pem in contents.items():
-            if merchant in (_AUTHORITY, _REVOKED):
+            if merchant in (_AUTHORITY, _REVOKED, FORMER):
                 continue
             try:
                 member = MemberCertificate.read(pem)
@@ -133,4 +135,29 @@ class Members:
                 log.error("merchant %s is no member: %s", merchant, error)
                 continue
             by_key[member.public_key] = merchant, member
-        return _Known(trusted=trusted, by_key=by_key)
+        return _Known(trusted=trusted, by_key=by_key, former=_former(contents.get(FORMER), self._domain))
+
+
+def _former(pem: bytes | None, domain: str) -> dict[bytes, tuple[str, MemberCertificate]]:
+    """Read the certificates that were given up: they let nobody in, so that damaged ones are only noted."""
+    try:
+        read = [(node_name(one, domain), MemberCertificate.read(one)) for one in certificates_in(pem or b"")]
+    except CertificateError as error:
+        if pem:
+            log.warning("the certificates of former members cannot be read: %s", error)
+        return {}
+    return {member.public_key: (name, member) for name, member in read}
+
+
+def _refusal(known: _Known, public_key: bytes, message: bytes, signature: bytes) -> NotAMember:
+    """Return why a key of no member is turned away; whoever was one, and signs with it, learns what became of it."""
+    merchant, member = known.former.get(public_key, ("", None))
+    if member is None:
+        return NotAMember("", "the node's key belongs to no member; send the operator the certificate again")
+    try:
+        known.trusted.check(merchant, member.certificate, message, signature)
+    except CertificateError as error:
+        return NotAMember(merchant, str(error))
+    return NotAMember(
+        merchant, f"the certificate of {merchant} was replaced; start the node with the new one"
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import stat
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -172,7 +173,9 @@ def test_a_revoked_merchant_is_on_every_list_and_no_member(tmp_path: Path) -> No
     with pytest.raises(CertificateError, match="revoked"):
         check(kits, "south", signer)
     check(kits, "north", signer_of(kits.merchant("north")))
-    assert [path.name for path in (kits.coordinator / "members").iterdir()] == ["north.pem"]
+    left = {path.name: path.read_bytes() for path in (kits.coordinator / "members").iterdir()}
+    assert set(left) == {"north.pem", "_former.pem"}
+    assert left["_former.pem"] == (kits.merchant("south") / "node.pem").read_bytes()
     assert len({(kit / "revoked.pem").read_bytes() for kit in kits.all()}) == 1
     with pytest.raises(MembershipError, match="out already"):
         Operator.open(kits.root).revoke("south", NOW)
@@ -192,6 +195,17 @@ def test_a_rotated_node_is_believed_with_its_new_key_alone(tmp_path: Path) -> No
     check(kits, "north", signer_of(kits.merchant("north")))
     with pytest.raises(CertificateError, match="revoked"):
         check(kits, "north", old)
+
+
+def test_former_certificates_are_kept_for_as_long_as_they_would_be_valid(tmp_path: Path) -> None:
+    """Two rotations leave two; after their year only the newest is there."""
+    kits = provisioned(tmp_path)
+    known = []
+    for later in (timedelta(0), timedelta(days=1), timedelta(days=367)):
+        known.append((kits.merchant("north") / "node.pem").read_bytes())
+        Operator.open(kits.root).rotate("north", NOW + later)
+        former = (kits.coordinator / "members/_former.pem").read_bytes()
+        assert former == (b"".join(known) if later < timedelta(days=300) else b"")
 
 
 def test_the_operator_makes_no_key_for_a_merchant_that_makes_its_own(site: tuple[Kits, Path]) -> None:

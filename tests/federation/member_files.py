@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from privacy.certificate_authority import AUTHORITY, REVOKED, CertificateAuthority, Wanted
+from privacy.member_certificates import FORMER
 from privacy.secagg.identity import node_uri
 from server.coordination.members import MemberFiles, Members
 
@@ -60,6 +61,13 @@ class Fellowship:
     def revoke(self, merchant: str) -> None:
         """Put a member's certificate on the revocation list."""
         self.authority.revoke((self.files.members / f"{merchant}.pem").read_bytes(), self.now)
+
+    def strike_off(self, merchant: str, *, revoke: bool = True) -> None:
+        """Take a member out as `fedrank merchant revoke` does: its file becomes one of the former ones."""
+        path = self.files.members / f"{merchant}.pem"
+        if revoke:
+            self.revoke(merchant)
+        path.rename(self.files.members / f"{FORMER}.pem")
 
     def members(self) -> Members:
         """The members as the coordinator reads them."""

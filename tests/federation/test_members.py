@@ -66,6 +66,36 @@ def test_a_revoked_member_is_out_after_one_look(fellowship: Fellowship) -> None:
     assert members.revoked() == {public(key)}
 
 
+def test_a_member_that_was_struck_off_is_told_that_it_is_revoked(fellowship: Fellowship) -> None:
+    """`fedrank merchant revoke` takes its file away: the key is known by what was kept of former members."""
+    key = fellowship.admit("north")
+    members = fellowship.members()
+    fellowship.strike_off("north")
+    fellowship.times.later(LOOK_SECONDS)
+    for read in (members, fellowship.members()):
+        with pytest.raises(NotAMember, match="certificate of north is revoked") as refusal:
+            check(read, key)
+        assert refusal.value.merchant == "north" and read.keys() == {}
+
+
+def test_a_former_certificate_lets_nobody_in_where_the_list_is_late(fellowship: Fellowship) -> None:
+    """The folder has come and the revocation list has not: its key is out all the same."""
+    key = fellowship.admit("north")
+    fellowship.strike_off("north", revoke=False)
+    with pytest.raises(NotAMember, match="certificate of north was replaced"):
+        check(fellowship.members(), key)
+
+
+def test_former_certificates_that_cannot_be_read_change_nothing(fellowship: Fellowship) -> None:
+    """They only make a refusal clearer."""
+    north, south = fellowship.admit("north"), fellowship.admit("south")
+    fellowship.strike_off("south")
+    (fellowship.files.members / "_former.pem").write_bytes(b"half a file")
+    assert check(fellowship.members(), north) == "north"
+    with pytest.raises(NotAMember, match="belongs to no member"):
+        check(fellowship.members(), south)
+
+
 def test_an_expired_member_is_out_at_once_and_stays_registered(fellowship: Fellowship) -> None:
     """Time alone ends it; since a renewed certificate may have the same key, the register keeps the key."""
     key = fellowship.admit("north")
