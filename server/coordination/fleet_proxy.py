@@ -2,7 +2,7 @@
 
 A node signs the time of every call with its key. Before a body is read, that key must belong to a member whose
 certificate is valid now, and the signature must be its. The SuperLink then checks the signature and the node again.
-A node's question for messages is held until there is one, or for `HOLD_SECONDS`.
+A node's question for messages is held until there is one, or for `HOLD_SECONDS`; of each member only a few are.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from server.coordination.held_questions import HeldQuestions
 from server.coordination.mail import Mail
 from server.coordination.members import Members, NotAMember
 
@@ -70,6 +71,7 @@ class FleetProxy:
         self._members, self._mail, self._superlink = members, mail, superlink
         self._places = asyncio.Semaphore(CALLS_AT_ONCE)
         self._turns = asyncio.Semaphore(FORWARDED_AT_ONCE)
+        self._questions = HeldQuestions()
         self._turned_away: dict[str, str] = {}
         self._away = False
 
@@ -102,7 +104,8 @@ class FleetProxy:
             node = PullMessagesRequest.FromString(body).node.node_id
         except DecodeError:
             return _refused(400, "the question for messages cannot be read")
-        if not await self._mail.arrived(node, HOLD_SECONDS) or await request.is_disconnected():
+        arrived = await self._questions.hold(merchant, self._mail.arrived(node, HOLD_SECONDS))
+        if not arrived or await request.is_disconnected():
             return Response(b"", media_type=PROTOBUF_MEDIA_TYPE)
         self._members.check(*_shown(request))  # it may have been revoked meanwhile
         return await self._forwarded(request, PULL, body)

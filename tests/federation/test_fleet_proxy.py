@@ -22,6 +22,7 @@ from starlette.routing import Route
 
 from server.coordination import fleet_proxy
 from server.coordination.fleet_proxy import SMALL, FleetProxy
+from server.coordination.held_questions import HELD_AT_ONCE
 from server.coordination.mail import Mail
 from server.coordination.members import LOOK_SECONDS
 
@@ -226,6 +227,51 @@ def test_a_question_for_messages_reaches_the_superlink_when_there_are_some(door:
     assert letters.asked == [7]
     assert (answer.status_code, answer.content) == (200, b"answer" if come else b"")
     assert len(door.upstream.calls) == int(come)
+
+
+@dataclass
+class Quiet(Mail):
+    """Mail that never comes until a test says that the time is over."""
+
+    asked: int = 0
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def arrived(self, node: int, seconds: float) -> bool:
+        """Wait for the end."""
+        self.asked += 1
+        await self.over.wait()
+        return False
+
+
+def test_a_member_has_a_few_questions_waiting_and_the_oldest_gives_way(door: Door) -> None:
+    """One too many of north: its first is answered with nothing; the others, and south's, go on waiting."""
+    south = door.fellowship.admit("south")
+    ended: list[str] = []
+
+    async def ask(client: httpx.AsyncClient, name: str, headers: dict[str, str]) -> httpx.Response:
+        answer = await client.post(PULL, content=QUESTION, headers=headers)
+        ended.append(name)
+        return answer
+
+    door.mail = mail = Quiet()
+
+    async def all_ask(client: httpx.AsyncClient) -> httpx.Response:
+        names = ["south", *(f"north {number}" for number in range(HELD_AT_ONCE + 2))]
+        tasks = []
+        for number, name in enumerate(names):
+            headers = door.headers(south if name == "south" else None)
+            tasks.append(asyncio.create_task(ask(client, name, headers)))
+            while mail.asked <= number:
+                await asyncio.sleep(0)
+        while len(ended) < 2:
+            await asyncio.sleep(0)
+        assert ended == ["north 0", "north 1"]
+        mail.over.set()
+        return (await asyncio.gather(*tasks))[1]
+
+    answer = door.run(all_ask)
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert len(ended) == HELD_AT_ONCE + 3 and door.upstream.calls == []
 
 
 def test_a_node_that_is_revoked_while_it_waits_gets_nothing(door: Door) -> None:
