@@ -72,6 +72,8 @@ Without one merchant's events a person moves from bin k to bin k - 1 of the link
 SMALLEST_MU2 = 1e-4
 """Below this a plan is refused: the noise of its best stage would be over a hundred clipping norms."""
 
+RAISE_EPSILON = "raise --epsilon, or wait for shoppers who have budget left"
+
 
 def statistics_of(trust: Trust, *, public_basis: bool = False, baskets: bool = False) -> dict[Stage, int]:
     """Return how often each statistic is released before the gradient rounds.
@@ -200,6 +202,7 @@ def make_plan(
     counts: Mapping[Stage, int],
     spent_mu2: float = 0.0,
     ceiling_mu2: float = math.inf,
+    remedy: str = RAISE_EPSILON,
 ) -> Plan:
     """Return the plan that spends what is left of (epsilon, delta) over the stages.
 
@@ -207,6 +210,7 @@ def make_plan(
         counts: how often each stage is released to one shopper's cost; a stage with 0 is left out.
         spent_mu2: what the shopper with the highest account has spent already.
         ceiling_mu2: what that account may hold after this run, where later runs are to have some of the budget.
+        remedy: how whoever reads an error gets a larger budget.
 
     Raises:
         BudgetError: epsilon, delta or a count is impossible, or nothing useful is left.
@@ -217,7 +221,7 @@ def make_plan(
         raise BudgetError(f"releases per stage are {dict(counts)}; none may be negative (see --rounds)")
     left = min(budget_mu2(trust, epsilon, delta), ceiling_mu2) - spent_mu2
     if trust is not Trust.NONE and left < SMALLEST_MU2:
-        raise BudgetError(_exhausted(epsilon, delta, spent_mu2))
+        raise BudgetError(f"{_exhausted(trust, epsilon, delta, spent_mu2)}; {remedy}")
     wanted = {stage: count for stage, count in counts.items() if count}
     whole = math.fsum(SHARES[stage] for stage in wanted)
     releases = tuple(
@@ -255,13 +259,11 @@ def gaussian_delta(trust: Trust, delta: float) -> float:
     return delta - DELTA_SLACK
 
 
-def _exhausted(epsilon: float, delta: float, spent_mu2: float) -> str:
+def _exhausted(trust: Trust, epsilon: float, delta: float, spent_mu2: float) -> str:
     if not spent_mu2:
-        return (
-            f"epsilon is {epsilon:g} at delta {delta:.3g}: too small to learn anything from; raise --epsilon"
-        )
-    spent = epsilon_of(math.sqrt(spent_mu2), delta)
+        return f"epsilon is {epsilon:g} at delta {delta:.3g}: too small to learn anything from"
+    spent = epsilon_of(math.sqrt(spent_mu2), gaussian_delta(trust, delta))
     return (
         f"the privacy budget is used up: shoppers of this ledger have spent epsilon {spent:.4g} of {epsilon:g} "
-        f"at delta {delta:.3g}; raise --epsilon, or wait for shoppers who have budget left"
+        f"at delta {delta:.3g}"
     )

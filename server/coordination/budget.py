@@ -15,12 +15,17 @@ from privacy.ledger import Ledger
 from privacy.ledger_place import ledger_at
 from privacy.ledger_records import Charge
 from privacy.mechanism import GaussianSum, Mechanism, NoiseSource, SeededNoise, SystemNoise, UnprotectedSum
-from privacy.plan import Plan, Stage, Trust, budget_mu2, make_plan
+from privacy.plan import RAISE_EPSILON, Plan, Stage, Trust, budget_mu2, make_plan
 from proto.federation import Task
 from server.coordination.buckets import MEDIAN_SPREAD
 from server.coordination.config import Combine, FederationConfig, Participants
 
 HOLDER = "federation"
+
+NEW_AGREEMENT = (
+    "more takes a new agreement of all members: provision kits from a federation.toml with a larger epsilon, move "
+    "each data folder into its new kit; its setting `runs` splits the budget over so many runs"
+)
 
 SHARED_BY_MERCHANTS = (Stage.BASKETS, Stage.FUSION)
 """Statistics of which every merchant covers every entry, also where merchants are alone."""
@@ -75,12 +80,18 @@ def plan_of(config: FederationConfig, account: Account) -> Plan:
         counts=config.releases,
         spent_mu2=0.0 if config.trust is Trust.NONE else spent,
         ceiling_mu2=ceiling_of(config, spent),
+        remedy=remedy_of(config),
     )
 
 
 def ceiling_of(config: FederationConfig, spent_mu2: float) -> float:
     """Return what an account that held `spent_mu2` before a run may hold after it: its even part is added."""
     return spent_mu2 + budget_mu2(config.trust, config.epsilon, config.delta) / config.runs
+
+
+def remedy_of(config: FederationConfig) -> str:
+    """Return how a run gets a larger budget: a federation of processes, which keeps a journal, has to agree on it."""
+    return NEW_AGREEMENT if config.journal else RAISE_EPSILON
 
 
 class Releaser:

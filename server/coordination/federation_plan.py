@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from privacy.plan import Plan, Release, Stage, Trust, make_plan
 from proto.federation import Task
-from server.coordination.budget import Account, ceiling_of
+from server.coordination.budget import Account, ceiling_of, remedy_of
 from server.coordination.config import FederationConfig
 
 
@@ -45,6 +45,7 @@ class RunningPlan:
                 counts=self._to_come(),
                 spent_mu2=self._spent_mu2(),
                 ceiling_mu2=ceiling_of(self._config, self._opening.spent_mu2),
+                remedy=remedy_of(self._config),
             )
         return stale
 

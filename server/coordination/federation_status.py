@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from privacy.accountant import epsilon_of, mu_of
-from privacy.plan import Trust
+from privacy.accountant import epsilon_of
+from privacy.plan import Trust, budget_mu2, gaussian_delta
 from server.coordination.budget import Account
 from server.coordination.config import FederationConfig
 from server.coordination.journal import CURRENT, finished_runs, read_entries, read_opening
@@ -95,11 +95,12 @@ def budget_of(config: FederationConfig, spent_mu2: float) -> Budget:
     """Return the budget of a federation whose account holds so much."""
     if config.trust is Trust.NONE:
         return Budget(epsilon=None, delta=config.delta, spent_epsilon=None, spent_mu2=0.0, left_mu2=None)
-    cap = mu_of(config.epsilon, config.delta) ** 2
+    cap = budget_mu2(config.trust, config.epsilon, config.delta)
+    delta = gaussian_delta(config.trust, config.delta)
     return Budget(
         epsilon=config.epsilon,
         delta=config.delta,
-        spent_epsilon=epsilon_of(math.sqrt(spent_mu2), config.delta) if spent_mu2 else 0.0,
+        spent_epsilon=epsilon_of(math.sqrt(spent_mu2), delta) if spent_mu2 else 0.0,
         spent_mu2=spent_mu2,
         left_mu2=max(0.0, cap - spent_mu2),
     )

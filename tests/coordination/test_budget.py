@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,10 @@ from privacy.accountant import BudgetError, mu_of
 from privacy.errors import BudgetExceeded
 from privacy.ledger_place import ledger_at
 from privacy.ledger_records import ChargeState
-from privacy.plan import Stage
+from privacy.plan import Stage, Trust, budget_mu2
 from proto.federation import Task
 from server.coordination.budget import HOLDER, Releaser, open_account, plan_of
+from server.coordination.federation_plan import RunningPlan
 
 ITEMS = public_items(["a", "a", "b"])
 CAP = mu_of(8.0, 1e-6) ** 2
@@ -92,6 +94,22 @@ def test_the_plan_is_for_what_is_left_after_the_higher_of_both_accounts(tmp_path
     with pytest.raises(BudgetError, match=r"used up.*raise --epsilon"):
         plan_of(config(tmp_path, spent_mu2=CAP), account)
     assert plan_of(config(tmp_path, trust="none", spent_mu2=CAP), account).spent_mu2 == 0.0
+
+
+def test_a_federation_of_processes_is_told_to_agree_anew(tmp_path: Path) -> None:
+    """It has no --epsilon: its members have signed one. What was spent counts under the delta that noise leaves."""
+    words = config(tmp_path, journal=str(tmp_path / "journal"), trust="distributed")
+    account = open_account(words, ITEMS)
+    spent = budget_mu2(Trust.DISTRIBUTED, words.epsilon, words.delta)
+    with pytest.raises(BudgetError, match="new agreement of all members") as refusal:
+        plan_of(replace(words, spent_mu2=spent), account)
+    told = str(refusal.value)
+    assert "--epsilon" not in told and f"spent epsilon {words.epsilon:g} of {words.epsilon:g}" in told
+    running = RunningPlan(words, account, plan_of(words, account), 0.0)
+    account.reserve(task(1, spent))
+    running.outdate()
+    with pytest.raises(BudgetError, match="new agreement of all members"):
+        running.refresh()
 
 
 @pytest.mark.parametrize("seed", [-1, 5])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +12,17 @@ import numpy as np
 import pytest
 from run_words import config, public_items
 
-from privacy.accountant import mu_of
-from privacy.plan import Stage, Trust, make_plan
+from privacy.accountant import epsilon_of, mu_of
+from privacy.distributed_noise import DELTA_SLACK
+from privacy.plan import Stage, Trust, budget_mu2, make_plan
 from proto.federation import Task
 from server.coordination.budget import open_account
-from server.coordination.federation_status import FederationStatus, federation_status, newest_rounds
+from server.coordination.federation_status import (
+    FederationStatus,
+    budget_of,
+    federation_status,
+    newest_rounds,
+)
 from server.coordination.journal import opened
 from server.coordination.journal_entry import JournalDamaged
 from server.coordination.status import RunStatus, State, StatusFile, StatusUnreadable
@@ -140,3 +147,15 @@ def test_a_damaged_round_log_is_refused(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b'"participants": 2', b'"participants": 3'))
     with pytest.raises(JournalDamaged, match=r"0002\.json"):
         newest_rounds(tmp_path / "journal")
+
+
+def test_the_budget_under_noise_in_shares_is_that_of_the_plan() -> None:
+    """Noise on integers takes its slack off delta: of a delta twice the slack only half is the Gaussian's."""
+    words = config(Path("/x"), trust="distributed", delta=2 * DELTA_SLACK)
+    cap = budget_mu2(Trust.DISTRIBUTED, words.epsilon, words.delta)
+    found = budget_of(words, cap)
+    assert found.left_mu2 == 0.0
+    assert found.spent_epsilon == pytest.approx(words.epsilon, rel=1e-6)
+    half = budget_of(words, cap / 2)
+    assert half.left_mu2 == pytest.approx(cap / 2)
+    assert half.spent_epsilon == pytest.approx(epsilon_of(math.sqrt(cap / 2), DELTA_SLACK))
