@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from evaluation.bench import postgres
+from evaluation.bench.faults_endpoint import POINTS, kill_endpoint
 from evaluation.bench.faults_federation import PointKills, Victim, kill_federation, points
 from evaluation.bench.faults_processes import kill_processes, moments
 from evaluation.bench.rows import Row
@@ -23,14 +24,24 @@ def federation_rows(*, times: int, quick: bool, watch: Watch) -> list[Row]:
     for kills in kill_federation(chosen, times):
         found.append(kills)
         watch.step()
-    return rows_of(found + ([] if quick else _of_processes(watch)))
+    return rows_of(found + ([] if quick else [*_of_processes(times, watch), *_of_endpoint(times, watch)]))
 
 
-def _of_processes(watch: Watch) -> list[PointKills]:
-    """Kill real processes, each in some of the rounds of a run."""
-    chosen, found = moments(), []
+def _of_processes(times: int, watch: Watch) -> list[PointKills]:
+    """Kill each of the real processes so often."""
+    chosen, found = moments(times), []
     watch.begin("kill -9 of the processes of a federation", len(chosen))
     for kills in kill_processes(chosen):
+        found.append(kills)
+        watch.step()
+    return found
+
+
+def _of_endpoint(times: int, watch: Watch) -> list[PointKills]:
+    """Kill the ranking endpoint so often in all that it does."""
+    found = []
+    watch.begin("kill -9 of the ranking endpoint", times * len(POINTS))
+    for kills in kill_endpoint(times):
         found.append(kills)
         watch.step()
     return found

@@ -38,17 +38,17 @@ PROCESSES: Final = {
     "node process": (MERCHANTS[0], "client.node"),
 }
 """Who is killed: the command whose child it is, and what its command line has."""
-ROUNDS: Final = (1, 3, 5)
-"""In which rounds of a run."""
+ROUNDS: Final = 5
+"""Of a run: in each of them in turn."""
 DEADLINE: Final = 60.0
 """Seconds that contributions are awaited: on a busy machine a quarter of 15 was too short for a phase."""
 PATIENCE: Final = 900.0
 _LOOK_SECONDS: Final = 0.02
 
 
-def moments() -> list[tuple[str, int]]:
-    """Return every process with each round in which it is killed."""
-    return [(victim, number) for number in ROUNDS for victim in PROCESSES]
+def moments(times: int) -> list[tuple[str, int]]:
+    """Return every process so often, each time with the round in which it is killed."""
+    return [(victim, 1 + number % ROUNDS) for number in range(times) for victim in PROCESSES]
 
 
 def kill_processes(chosen: Sequence[tuple[str, int]]) -> Iterator[PointKills]:
