@@ -30,12 +30,14 @@ from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supercore.task_identity import TaskIdentity
 
 from privacy.certificate_authority import AUTHORITY
+from privacy.errors import PrivacyError
 from privacy.key_files import read_private
 from proto.readiness import tell_ready
 from server.coordination.bundle import RUN
 from server.coordination.inline_grid import InlineGrid
 from server.coordination.superlink import SuperLink
 from server.coordination.superlink_files import SuperLinkError, SuperLinkFiles
+from server.errors import ServerError
 
 log = logging.getLogger("fedrank.coordination.executor")
 
@@ -154,6 +156,9 @@ class Executor:
         except RunStopped as error:
             log.warning("%s", error)
             return SubStatus.STOPPED, str(error)
+        except (ServerError, PrivacyError) as error:  # raised on purpose: its words say it all
+            log.error("the run failed: %s", error)
+            return SubStatus.FAILED, f"{type(error).__name__}: {error}"
         except Exception as error:
             log.exception("the run failed")
             return SubStatus.FAILED, f"{type(error).__name__}: {error}"

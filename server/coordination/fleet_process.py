@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import socket
 import ssl
 import time
 from dataclasses import dataclass
@@ -38,6 +39,20 @@ class _Pair:
         return self.certificate.read_bytes(), self.key.read_bytes()
 
 
+class _Server(uvicorn.Server):
+    """Ends questions that wait before it waits for calls to end."""
+
+    def __init__(self, config: uvicorn.Config, proxy: FleetProxy) -> None:
+        """Serve the proxy's app."""
+        super().__init__(config)
+        self._proxy = proxy
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End."""
+        self._proxy.end()
+        await super().shutdown(sockets)
+
+
 def main() -> None:
     """Serve until SIGTERM."""
     parser = argparse.ArgumentParser(prog="fleet-proxy")
@@ -55,8 +70,9 @@ async def _serve(told: argparse.Namespace) -> None:
     pair = _Pair(certificate=told.certificate, key=told.key)
     link = SuperLinkFiles.of(told.data)
     async with _superlink(link) as superlink:
+        proxy = FleetProxy(members, Mail(link.database), superlink)
         config = uvicorn.Config(
-            FleetProxy(members, Mail(link.database), superlink).app(),
+            proxy.app(),
             host=told.host,
             port=told.port,
             ssl_certfile=str(pair.certificate),
@@ -72,7 +88,7 @@ async def _serve(told: argparse.Namespace) -> None:
         config.load()
         assert config.ssl is not None
         config.ssl.minimum_version = ssl.TLSVersion.TLSv1_3
-        server = uvicorn.Server(config)
+        server = _Server(config, proxy)
         following = asyncio.create_task(
             _follow(Roster(members, told.data, time.monotonic), config.ssl, pair, server)
         )

@@ -73,7 +73,12 @@ class FleetProxy:
         self._turns = asyncio.Semaphore(FORWARDED_AT_ONCE)
         self._questions = HeldQuestions()
         self._turned_away: dict[str, str] = {}
-        self._away = False
+        self._away = self._ending = False
+
+    def end(self) -> None:
+        """Answer what waits now, and nothing later than that: this process ends."""
+        self._ending = True
+        self._questions.end()
 
     def app(self) -> Starlette:
         """The application to serve."""
@@ -94,6 +99,10 @@ class FleetProxy:
                 return body if isinstance(body, Response) else await self._forwarded(request, call, body)
         except NotAMember as refusal:
             return self._turn_away(refusal)
+        except asyncio.CancelledError:
+            if not self._ending:
+                raise
+            return _refused(503, "the coordinator ends; try again")
 
     async def _held(self, request: Request, merchant: str) -> Response:
         """Forward a question for messages when there is one; a node that has gone meanwhile would lose it."""

@@ -17,11 +17,14 @@ class HeldQuestions:
     def __init__(self) -> None:
         """Nobody waits."""
         self._waiting: defaultdict[str, deque[asyncio.Task[bool]]] = defaultdict(deque)
+        self._over = False
 
     async def hold(self, merchant: str, arriving: Coroutine[Any, Any, bool]) -> bool:
         """Wait for `arriving` and return what it does; False at once where newer questions of this member wait."""
         waiting, task = self._waiting[merchant], asyncio.ensure_future(arriving)
         waiting.append(task)
+        if self._over:
+            task.cancel()
         if len(waiting) > HELD_AT_ONCE:
             waiting.popleft().cancel()
         try:
@@ -31,3 +34,10 @@ class HeldQuestions:
             task.cancel()
             if task in waiting:
                 waiting.remove(task)
+
+    def end(self) -> None:
+        """Let nobody wait any more: this process ends."""
+        self._over = True
+        for waiting in self._waiting.values():
+            for task in waiting:
+                task.cancel()

@@ -53,6 +53,7 @@ class Door:
     key: ec.EllipticCurvePrivateKey
     upstream: Upstream = field(default_factory=Upstream)
     mail: Mail = field(default_factory=lambda: Mail(Path("/nowhere/superlink.db")))
+    proxy: FleetProxy = field(init=False)
 
     def headers(self, key: ec.EllipticCurvePrivateKey | None = None) -> dict[str, str]:
         """What a node shows with a call."""
@@ -73,7 +74,7 @@ class Door:
             behind = httpx.AsyncClient(
                 transport=httpx.ASGITransport(self.upstream.app()), base_url="http://superlink"
             )
-            proxy = FleetProxy(self.fellowship.members(), self.mail, behind)
+            self.proxy = proxy = FleetProxy(self.fellowship.members(), self.mail, behind)
             async with (
                 behind,
                 httpx.AsyncClient(
@@ -272,6 +273,39 @@ def test_a_member_has_a_few_questions_waiting_and_the_oldest_gives_way(door: Doo
     answer = door.run(all_ask)
     assert (answer.status_code, answer.content) == (200, b"")
     assert len(ended) == HELD_AT_ONCE + 3 and door.upstream.calls == []
+
+
+def test_a_coordinator_that_ends_answers_whoever_waits(door: Door) -> None:
+    """Questions are answered with nothing, those that wait and those that still come; nobody is cut off."""
+    door.mail = mail = Quiet()
+
+    async def end(client: httpx.AsyncClient) -> httpx.Response:
+        first = asyncio.create_task(client.post(PULL, content=QUESTION, headers=door.headers()))
+        while not mail.asked:
+            await asyncio.sleep(0)
+        door.proxy.end()
+        assert (await first).content == b""
+        return await client.post(PULL, content=QUESTION, headers=door.headers())
+
+    answer = door.run(end)
+    assert (answer.status_code, answer.content, door.upstream.calls) == (200, b"", [])
+
+
+@pytest.mark.parametrize("ending", [True, False])
+def test_a_call_that_is_cut_off_by_the_end_is_told_so(door: Door, ending: bool) -> None:
+    """It is an answer of its own; what is cut off for another reason is not taken for the end."""
+
+    async def stuck() -> AsyncIterator[bytes]:
+        if ending:
+            door.proxy.end()
+        yield b"begin"
+        raise asyncio.CancelledError
+
+    if ending:
+        assert door.post(BEAT, stuck()).status_code == 503
+    else:
+        with pytest.raises(asyncio.CancelledError):
+            door.post(BEAT, stuck())
 
 
 def test_a_node_that_is_revoked_while_it_waits_gets_nothing(door: Door) -> None:
