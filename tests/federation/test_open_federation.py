@@ -86,6 +86,7 @@ def simulation(world: World, folder: Path) -> dict[str, Any]:
     config = run_words(world.coordinator) | {
         "secure-aggregation": False,
         "coordinator-identity": "",
+        "declared-shoppers": "",  # names of kits; nodes of a simulation are called otherwise
         "offer-version": False,
         "journal": "",
         "signing-key": "",
