@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import polars as pl
@@ -45,18 +47,23 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def fedrank(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Give a function that runs `fedrank WORDS` in this process: exit code, standard output and error."""
-
-    def run(*words: str) -> subprocess.CompletedProcess[str]:
-        capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", ["fedrank", *words])
-        with pytest.raises(SystemExit) as done:
+def run_here(*words: str) -> subprocess.CompletedProcess[str]:
+    """Run `fedrank WORDS` in this process: exit code, standard output and error."""
+    printed, told = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", newline="") for _ in range(2))
+    argv, sys.argv = sys.argv, ["fedrank", *words]
+    try:
+        with redirect_stdout(printed), redirect_stderr(told), pytest.raises(SystemExit) as done:
             cli.main()
-        printed = capsys.readouterr()
-        return subprocess.CompletedProcess(words, int(done.value.code or 0), printed.out, printed.err)
+    finally:
+        sys.argv = argv
+    texts = []
+    for stream in (printed, told):
+        stream.seek(0)
+        texts.append(stream.read())
+    return subprocess.CompletedProcess(words, int(done.value.code or 0), *texts)
 
-    return run
+
+@pytest.fixture(scope="session")
+def fedrank() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Give a function that runs `fedrank WORDS` in this process: exit code, standard output and error."""
+    return run_here

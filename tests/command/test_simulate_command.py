@@ -1,13 +1,18 @@
-"""`fedrank simulate` as a command: one object on standard output, a run folder, an account that continues."""
+"""`fedrank simulate` as a command: one object on standard output, a run folder, an account that continues.
+
+A process of its own for what processes differ in; all other runs in this process, which has loaded everything.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +32,7 @@ SHOPPERS = 40
 SMALL = ("--rounds", "1", "--dim", "4", "--curve", "", "--minimum-cohort", "2", "--delta", "1e-3")
 OF_MERCHANTS = ("--participants", "merchants", "--surfaces", "home", "--json")
 Done = subprocess.CompletedProcess[str]
+Command = Callable[..., Done]
 
 
 def command(*words: str) -> list[str]:
@@ -34,8 +40,13 @@ def command(*words: str) -> list[str]:
     return [str(BIN / "fedrank"), "simulate", *words]
 
 
-def simulate(data: Path, out: Path, *words: str) -> Done:
+def simulate(fedrank: Command, data: Path, out: Path, *words: str) -> Done:
     """Run the command to its end."""
+    return fedrank("simulate", "--data", str(data), "--out", str(out), *SMALL, *words)
+
+
+def simulate_apart(data: Path, out: Path, *words: str) -> Done:
+    """Run the command to its end in a process of its own."""
     return subprocess.run(
         command("--data", str(data), "--out", str(out), *SMALL, *words),
         capture_output=True,
@@ -59,9 +70,11 @@ def report_of(done: Done) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    """A run of devices at epsilon 4, and its report."""
+    """A run of devices at epsilon 4 as a process, and its report; beside it lies a copy that nobody has opened."""
     out = tmp_path_factory.mktemp("runs") / "first"
-    return out, report_of(simulate(data, out, "--epsilon", "4", "--json"))
+    report = report_of(simulate_apart(data, out, "--epsilon", "4", "--json"))
+    shutil.copytree(out, out.with_name("unopened"))
+    return out, report
 
 
 def test_json_is_one_object_that_keeps_the_contract(run: tuple[Path, dict[str, Any]]) -> None:
@@ -141,25 +154,25 @@ def test_held_out_events_are_in_no_store(run: tuple[Path, dict[str, Any]], data:
 
 
 def test_a_ledger_continues_and_a_used_up_budget_is_refused(
-    run: tuple[Path, dict[str, Any]], data: Path, tmp_path: Path
+    run: tuple[Path, dict[str, Any]], fedrank: Command, data: Path, tmp_path: Path
 ) -> None:
     """After epsilon 4 another run folder continues to 8 in total; then nothing is left for a third."""
     first, _ = run
     ledger = first / "ledger.db"
     second = report_of(
-        simulate(data, tmp_path / "second", "--epsilon", "8", "--ledger", str(ledger), "--json")
+        simulate(fedrank, data, tmp_path / "second", "--epsilon", "8", "--ledger", str(ledger), "--json")
     )
     assert second["privacy"]["epsilon"] == pytest.approx(8.0, abs=1e-6)
     accounts = ledger_at(ledger, create=False).spent_by_subject("devices")
     assert len(accounts) == SHOPPERS  # the same pseudonyms, not new ones
     assert epsilon_of(max(accounts.values()) ** 0.5, 1e-3) <= 8.0 + 1e-6
     before = ledger_at(ledger).charges()
-    third = simulate(data, tmp_path / "third", "--epsilon", "8", "--ledger", str(ledger), "--json")
+    third = simulate_apart(data, tmp_path / "third", "--epsilon", "8", "--ledger", str(ledger), "--json")
     assert_refused(third, BUDGET, "raise --epsilon")
     assert ledger_at(ledger).charges() == before
 
 
-def test_a_killed_run_has_spent_what_it_reserved(data: Path, tmp_path: Path) -> None:
+def test_a_killed_run_has_spent_what_it_reserved(fedrank: Command, data: Path, tmp_path: Path) -> None:
     """SIGKILL in the middle of the rounds: the next run plans for the rest and never passes the budget."""
     out = tmp_path / "killed"
     words = ("--data", str(data), "--out", str(out), *SMALL[2:], "--epsilon", "8")
@@ -179,7 +192,7 @@ def test_a_killed_run_has_spent_what_it_reserved(data: Path, tmp_path: Path) -> 
     assert min(killed.values()) > 0
     spent = epsilon_of(max(killed.values()) ** 0.5, 1e-3)
     assert spent < 8.0
-    report = report_of(simulate(data, out, "--epsilon", "8", "--json"))
+    report = report_of(simulate(fedrank, data, out, "--epsilon", "8", "--json"))
     after = ledger.spent_by_subject("devices")
     assert set(after) == set(killed)
     assert all(after[name] > killed[name] for name in killed)
@@ -203,10 +216,10 @@ def wait_for_gradient(path: Path, process: subprocess.Popen[bytes]) -> None:
     raise AssertionError("no gradient round within 90 s")
 
 
-def test_trust_none_is_loud_in_every_output(data: Path, tmp_path: Path) -> None:
+def test_trust_none_is_loud_in_every_output(fedrank: Command, data: Path, tmp_path: Path) -> None:
     """JSON, text and page say that nothing protects anybody; there is no epsilon and no charge."""
     out = tmp_path / "none"
-    done = simulate(data, out, "--trust", "none", "--participants", "merchants")
+    done = simulate(fedrank, data, out, "--trust", "none", "--participants", "merchants")
     assert done.returncode == 0, done.stderr[-2000:]
     report = json.loads((out / "report.json").read_text())
     validate(report)
@@ -219,10 +232,14 @@ def test_trust_none_is_loud_in_every_output(data: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("participants", ["merchants", "both"])
-def test_local_trust_runs_from_end_to_end(data: Path, tmp_path: Path, participants: str) -> None:
+def test_local_trust_runs_from_end_to_end(
+    fedrank: Command, data: Path, tmp_path: Path, participants: str
+) -> None:
     """Opacus prints nothing on standard output; epsilon at many merchants is stated where it matters."""
     out = tmp_path / "local"
-    report = report_of(simulate(data, out, "--trust", "local", "--participants", participants, "--json"))
+    report = report_of(
+        simulate(fedrank, data, out, "--trust", "local", "--participants", participants, "--json")
+    )
     validate(report)
     assert report["privacy"]["trust"] == "local"
     assert report["privacy"]["epsilon"] == pytest.approx(8.0, abs=1e-6)
@@ -251,34 +268,36 @@ def test_local_trust_runs_from_end_to_end(data: Path, tmp_path: Path, participan
     ],
 )
 def test_bad_input_is_one_line_and_charges_nothing(
-    data: Path, tmp_path: Path, words: tuple[str, ...], code: int, reason: str
+    fedrank: Command, data: Path, tmp_path: Path, words: tuple[str, ...], code: int, reason: str
 ) -> None:
     """The documented exit code, a reason, no traceback, an empty ledger."""
     out = tmp_path / "bad"
-    assert_refused(simulate(data, out, *words, "--json"), code, reason)
+    assert_refused(simulate(fedrank, data, out, *words, "--json"), code, reason)
     if (out / "ledger.db").exists():
         assert ledger_at(out / "ledger.db").statement() == ()
 
 
-def test_a_refused_run_leaves_the_run_before_it_as_it_was(data: Path, tmp_path: Path) -> None:
+def test_a_refused_run_leaves_the_run_before_it_as_it_was(
+    run: tuple[Path, dict[str, Any]], fedrank: Command, data: Path
+) -> None:
     """Model, store, catalogue and checkpoints stay together, so that the folder can still be served."""
-    out = tmp_path / "kept"
-    assert simulate(data, out, "--json").returncode == 0
+    out = run[0].with_name("unopened")
     kept = [path for path in sorted(out.rglob("*")) if path.is_file() and "ledger" not in path.name]
     before = {path: path.read_bytes() for path in kept}
-    assert simulate(data, out, "--json").returncode == BUDGET
+    assert simulate(fedrank, data, out, "--epsilon", "4", "--json").returncode == BUDGET
     assert {path: path.read_bytes() for path in kept} == before
     assert not (out / ".incoming").exists()
 
 
-def test_a_run_folder_that_cannot_be_made_is_named(data: Path) -> None:
+def test_a_run_folder_that_cannot_be_made_is_named(fedrank: Command, data: Path) -> None:
     """A file stands where the folder should be."""
-    assert_refused(simulate(data, data / "events.csv", "--json"), USAGE, "cannot be made")
+    assert_refused(simulate(fedrank, data, data / "events.csv", "--json"), USAGE, "cannot be made")
 
 
-def test_a_path_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_path_that_is_not_there_is_named(fedrank: Command, tmp_path: Path) -> None:
     """Nothing is read, nothing is made up."""
-    assert_refused(simulate(tmp_path / "nowhere", tmp_path / "out", "--json"), DATA, "nowhere")
+    refused = simulate(fedrank, tmp_path / "nowhere", tmp_path / "out", "--json")
+    assert_refused(refused, DATA, "nowhere")
 
 
 def assert_refused(done: Done, code: int, reason: str) -> None:
@@ -294,18 +313,18 @@ def assert_refused(done: Done, code: int, reason: str) -> None:
     assert os.linesep not in reason
 
 
-def merchants_run(data: Path, out: Path, *words: str) -> dict[str, Any]:
+def merchants_run(fedrank: Command, data: Path, out: Path, *words: str) -> dict[str, Any]:
     """The report of a run of the two merchants."""
-    return report_of(simulate(data, out, *OF_MERCHANTS, *words))
+    return report_of(simulate(fedrank, data, out, *OF_MERCHANTS, *words))
 
 
 def test_masked_sums_give_the_model_of_ideal_ones_and_the_report_says_which_they_were(
-    data: Path, tmp_path: Path
+    fedrank: Command, data: Path, tmp_path: Path
 ) -> None:
     """Ideal is the default; both add the very same numbers up."""
     noise = ("--trust", "central", "--noise-seed", "5")
-    ideal = merchants_run(data, tmp_path / "ideal", *noise)
-    full = merchants_run(data, tmp_path / "full", *noise, "--secure-aggregation", "full")
+    ideal = merchants_run(fedrank, data, tmp_path / "ideal", *noise)
+    full = merchants_run(fedrank, data, tmp_path / "full", *noise, "--secure-aggregation", "full")
     assert ideal["privacy"]["sums"].startswith("ideal: ") and full["privacy"]["sums"].startswith("full: ")
     assert (ideal["config"]["secure_aggregation"], full["config"]["secure_aggregation"]) == ("ideal", "full")
     for model, metrics in ideal["models"].items():
@@ -315,10 +334,19 @@ def test_masked_sums_give_the_model_of_ideal_ones_and_the_report_says_which_they
     assert not (tmp_path / "full" / "identities").exists()
 
 
-def test_too_few_parties_for_a_secure_sum_are_a_failure_that_says_so(data: Path, tmp_path: Path) -> None:
+def test_too_few_parties_for_a_secure_sum_are_a_failure_that_says_so(
+    fedrank: Command, data: Path, tmp_path: Path
+) -> None:
     """Two merchants cannot be a minimum cohort of three nodes, whatever the plan says."""
     done = simulate(
-        data, tmp_path / "run", *OF_MERCHANTS, "--secure-aggregation", "full", "--minimum-cohort", "3"
+        fedrank,
+        data,
+        tmp_path / "run",
+        *OF_MERCHANTS,
+        "--secure-aggregation",
+        "full",
+        "--minimum-cohort",
+        "3",
     )
     assert done.returncode != 0
     assert "minimum cohort is 3" in done.stderr
