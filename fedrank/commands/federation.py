@@ -6,6 +6,8 @@ import json
 import logging
 import random
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fedrank.commands.federation_start import of_kind
+from fedrank.exits import exit_code
 from fedrank.printable import printable
 
 if TYPE_CHECKING:
@@ -30,7 +33,9 @@ app = typer.Typer(help=HELP, no_args_is_help=True)
 KitArgument = Annotated[
     Path, typer.Argument(metavar="KIT", help="The coordinator's kit, as `fedrank provision` wrote it.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object for each run or look.")]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object for each run or look, also where it fails.")
+]
 
 
 @app.command()
@@ -49,11 +54,12 @@ def run(
     A run that a crash cut off goes on where its journal ends. One run goes at a time. The version that a run makes is
     not served before `fedrank promote`.
     """
-    runner = _runner(kit)
-    if every is None:
-        _print_end(runner.run(), as_json=as_json)
-        return
-    _scheduled(runner, every, as_json=as_json)
+    with _failing(as_json=as_json):
+        runner = _runner(kit)
+        if every is None:
+            _print_end(runner.run(), as_json=as_json)
+            return
+        _scheduled(runner, every, as_json=as_json)
 
 
 @app.command()
@@ -65,9 +71,11 @@ def status(
     """Say how far the run is: rounds, cohort, who is missing and why, budget, model versions, the last error."""
     from deploy.kit import CoordinatorKit
 
-    opened = of_kind(kit, CoordinatorKit, "coordinator")
+    with _failing(as_json=as_json):
+        opened = of_kind(kit, CoordinatorKit, "coordinator")
     while True:
-        found = _status(opened)
+        with _failing(as_json=as_json):
+            found = _status(opened)
         typer.echo(json.dumps(asdict(found)) if as_json else _page(found))
         if not watch:
             return
@@ -79,10 +87,12 @@ def status(
 def _runner(kit: Path) -> Runner:
     from deploy.kit import CoordinatorKit
     from fedrank.federation.running import Runner
+    from fedrank.federation.status_page import Progress
     from server.coordination.superlink import SuperLink
 
     opened = of_kind(kit, CoordinatorKit, "coordinator")
-    return Runner(kit=opened, link=lambda: SuperLink.open(opened.data), watch=_print_progress)
+    progress = Progress(lambda line: typer.echo(line, err=True))
+    return Runner(kit=opened, link=lambda: SuperLink.open(opened.data), watch=progress)
 
 
 def _scheduled(runner: Runner, every: str, *, as_json: bool) -> None:
@@ -103,7 +113,22 @@ def _scheduled(runner: Runner, every: str, *, as_json: bool) -> None:
         except (RunFailed, RunGoing, SuperLinkError) as failure:
             log.error("%s", failure)
             if as_json:
-                typer.echo(json.dumps({"error": str(failure)}))
+                _print_failure(failure)
+
+
+@contextmanager
+def _failing(*, as_json: bool) -> Iterator[None]:
+    """Print an error that was raised on purpose as an object too, where objects were asked for."""
+    try:
+        yield
+    except Exception as failure:
+        if as_json and exit_code(failure) is not None:
+            _print_failure(failure)
+        raise
+
+
+def _print_failure(failure: Exception) -> None:
+    typer.echo(json.dumps({"error": str(failure), "exit": exit_code(failure)}))
 
 
 def _status(kit: CoordinatorKit) -> FederationStatus:
@@ -130,13 +155,6 @@ def _nodes(kit: CoordinatorKit) -> dict[str, bool] | None:
             return {node.merchant: node.online for node in superlink.nodes()}
     except (SuperLinkError, OSError):
         return None
-
-
-def _print_progress(found: RunStatus) -> None:
-    attempt = f", attempt {found.attempt}" if found.attempt > 1 else ""
-    typer.echo(
-        printable(f"round {found.round} of {found.rounds} {found.stage}{attempt}: {found.state}"), err=True
-    )
 
 
 def _print_end(found: RunStatus, *, as_json: bool) -> None:

@@ -2,10 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from typing import Final
 
+from fedrank.printable import printable
 from server.coordination.federation_status import Budget, FederationStatus, Round
-from server.coordination.status import RunStatus
+from server.coordination.status import RunStatus, State
+
+AGAIN_SECONDS: Final = 60.0
+"""After so long what has not changed is told again."""
+
+
+class Progress:
+    """Tells how far a run is: a line when it changes, and once a minute while it does not."""
+
+    def __init__(self, tell: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
+        """Nothing is told yet."""
+        self._tell, self._clock = tell, clock
+        self._line, self._at = "", clock()
+
+    def __call__(self, found: RunStatus) -> None:
+        """Look at a status."""
+        line, now = _progress(found), self._clock()
+        if line != self._line or now - self._at >= AGAIN_SECONDS:
+            self._line, self._at = line, now
+            self._tell(printable(line))
+
+
+def _progress(found: RunStatus) -> str:
+    attempt = f", attempt {found.attempt}" if found.attempt > 1 else ""
+    there = f", {len(found.present)} connected" if found.state is State.WAITING else ""
+    return f"round {found.round} of {found.rounds} {found.stage}{attempt}: {found.state}{there}"
 
 
 def status_page(found: FederationStatus) -> str:

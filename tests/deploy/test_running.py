@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from federations import TEXT, provisioned
+from typer.testing import CliRunner
 
+from deploy.errors import KitError
 from deploy.kit import CoordinatorKit, open_kit
 from deploy.run_words import DEFAULTS, Scalar, run_words
+from fedrank.cli import app
+from fedrank.exits import DATA, UNREACHABLE
 from fedrank.federation.running import PATIENCE, RESUMES, Clock, RunFailed, RunGoing, Runner
+from fedrank.federation.status_page import Progress
 from privacy.key_files import locked
 from server.coordination.config import FederationConfig
 from server.coordination.status import RunStatus, State, StatusFile
@@ -189,3 +196,37 @@ def test_the_schedule_goes_on_from_the_newest_run_and_at_once_where_a_crash_cut_
     assert begun is not None and abs((datetime.now(UTC) - begun).total_seconds()) < 60
     (kit.data / "journal" / "current").mkdir()
     assert run.last_begun() is None
+
+
+def test_progress_is_told_when_it_changes_and_once_a_minute(tmp_path: Path) -> None:
+    """A status is written twice a second while a run waits; the number of those connected is a change."""
+    lines: list[str] = []
+    now = [0.0]
+    progress = Progress(lines.append, lambda: now[0])
+    waiting = RunStatus(round=1, rounds=4, stage="counts", state=State.WAITING)
+    for _ in range(150):
+        progress(replace(waiting, at=str(now[0])))
+        now[0] += 0.5
+    assert lines == ["round 1 of 4 counts: waiting for participants, 0 connected"] * 2
+    progress(replace(waiting, present=("north",)))
+    progress(replace(waiting, state=State.ASKING, attempt=2))
+    assert lines[2:] == [
+        "round 1 of 4 counts: waiting for participants, 1 connected",
+        "round 1 of 4 counts, attempt 2: asking",
+    ]
+
+
+@pytest.mark.parametrize("command", [("run",), ("run", "--every", "1h"), ("status",)])
+def test_a_command_that_fails_prints_an_object_too(tmp_path: Path, command: tuple[str, ...]) -> None:
+    """A script that reads objects gets the error and the exit code; people get the line on standard error."""
+    done = CliRunner().invoke(app, ["federation", command[0], str(tmp_path), *command[1:], "--json"])
+    assert isinstance(done.exception, KitError)
+    assert json.loads(done.stdout) == {"error": str(done.exception), "exit": DATA}
+    assert CliRunner().invoke(app, ["federation", command[0], str(tmp_path), *command[1:]]).stdout == ""
+
+
+def test_a_run_without_a_coordinator_prints_an_object(kit: CoordinatorKit) -> None:
+    """Exit code 5: nothing is reached."""
+    done = CliRunner().invoke(app, ["federation", "run", str(kit.folder), "--json"])
+    assert isinstance(done.exception, SuperLinkError)
+    assert json.loads(done.stdout) == {"error": str(done.exception), "exit": UNREACHABLE}
