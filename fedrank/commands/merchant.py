@@ -71,7 +71,8 @@ def load(
 ) -> None:
     """Put the merchant's events into its own encrypted store. Loading them again stores nothing twice.
 
-    Events at items that are not this merchant's in the federation's catalogue are left out. `--consent` counts for
+    Events at items that are not this merchant's in the federation's catalogue are left out with a warning; a file
+    that holds no others is refused. `--consent` counts for
     shoppers who have decided nothing yet; a withdrawal is never overridden.
     """
     from deploy.kit import MerchantKit
@@ -84,12 +85,19 @@ def load(
     with progress() as watch:
         done = loading.load_file(opened, data, found, consent, watch)
     typer.echo(json.dumps(asdict(done)) if as_json else _told(done, consent))
+    if done.elsewhere:
+        read = done.stored + done.known + done.elsewhere
+        typer.echo(
+            f"warning: {done.elsewhere:,} of {read:,} events are at items that are not {done.merchant}'s in the "
+            "federation's catalogue; they were left out",
+            err=True,
+        )
 
 
 def _told(done: Loading, consent: str | None) -> str:
     lines = [
         f"{done.merchant}: {done.stored:,} events of {done.shoppers:,} shoppers stored; {done.known:,} were there",
-        f"left out: {done.elsewhere:,} at items not in its catalogue, {done.rejected:,} rows that are no events",
+        f"left out: {done.rejected:,} rows that are no events",
         f"consent recorded for {done.consents:,} shoppers"
         if consent
         else "consent: none recorded; until shoppers grant it (--consent, `fedrank consent grant`) nothing is used",

@@ -19,6 +19,7 @@ from client.home import KEYS, STORE, prepare
 from client.store import EventStore
 from client.store_consent import Consents
 from privacy.keyring import Keyring
+from simulation.data.errors import DataError
 
 if TYPE_CHECKING:
     from deploy.kit import MerchantKit
@@ -59,11 +60,17 @@ def load_file(kit: MerchantKit, data: Path, mapping: Mapping, consent: str | Non
     """Store what a file or folder of events holds, and record where its shoppers' consent comes from, if anywhere.
 
     Raises:
-        DataError: the file cannot be read or mapped.
+        DataError: the file cannot be read or mapped, or no event of it is at an item of this merchant.
     """
+    events, elsewhere, rejected = events_of(kit, data, mapping)
+    if elsewhere and events.is_empty():
+        raise DataError(
+            f"none of the {elsewhere:,} events of {data.name} is at an item of {kit.merchant} in the federation's "
+            "catalogue; nothing was stored. Is it another merchant's file, or does its column of items hold other "
+            "ids than the catalogue (see --column)?"
+        )
     kit.lay_out_data()
     prepare(kit.data, kit.merchant)
-    events, elsewhere, rejected = events_of(kit, data, mapping)
     shoppers = events["user_id"].unique().to_list()
     watch.begin("storing events", chunks_of(events))
     stored = store_events(kit, events, watch.step)

@@ -16,7 +16,9 @@ from client.store import EventStore
 from client.store_consent import Consents
 from deploy.kit import MerchantKit
 from fedrank.cli import app
+from fedrank.exits import DATA, exit_code
 from privacy.keyring import Keyring
+from simulation.data.errors import DataError
 
 ROWS = [
     "ann,north-0,purchase,100",
@@ -140,3 +142,23 @@ def test_a_coordinators_kit_is_no_merchants(kit: MerchantKit, file: Path) -> Non
     words = ["merchant", "load", str(kit.folder.parents[1] / "coordinator"), "--data", str(file)]
     done = CliRunner().invoke(app, words)
     assert "no merchant's kit" in str(done.exception)
+
+
+def test_events_at_items_of_others_are_left_out_with_a_warning(kit: MerchantKit, file: Path) -> None:
+    """People and scripts read it on standard error; a file of this merchant alone gives none."""
+    words = ["merchant", "load", str(kit.folder), "--data", str(file)]
+    done = CliRunner().invoke(app, words, catch_exceptions=False)
+    assert "warning: 2 of 6 events are at items that are not north's" in done.stderr
+    own = written(file, ["ann,north-0,purchase,100"])
+    done = CliRunner().invoke(app, [*words[:-1], str(own)], catch_exceptions=False)
+    assert "1 events of 1 shoppers" in done.stdout and "warning" not in done.stderr
+
+
+def test_a_file_without_an_event_at_the_merchants_items_is_refused(kit: MerchantKit, tmp_path: Path) -> None:
+    """Another merchant's file, or other ids: nothing is stored, and no consent recorded."""
+    other = written(tmp_path / "south.csv", ["bob,south-0,purchase,300", "cid,nowhere,purchase,400"])
+    words = ["merchant", "load", str(kit.folder), "--data", str(other), "--consent", "terms"]
+    done = CliRunner().invoke(app, words)
+    assert isinstance(done.exception, DataError) and exit_code(done.exception) == DATA
+    assert "none of the 2 events of south.csv is at an item of north" in str(done.exception)
+    assert not list(kit.data.iterdir())
