@@ -6,14 +6,16 @@ All output, the log records of all libraries at every level, and all temporary f
 from __future__ import annotations
 
 import csv
+import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 SHOPPER, TITLE, QUERY = "qzvkwxjyhfpt", "xkqjzvwhyfbp", "vjxqkzpwfyhg"
 EVENT, ORIGIN = "zqxwvkjhpfyb", "wyxqjkvzhgfp"
@@ -23,16 +25,7 @@ PUBLIC = {"item title": TITLE}
 PRIVATE = {"shopper id": SHOPPER, "search": QUERY, "event id": EVENT, "origin of consent": ORIGIN}
 SHOPPERS, ITEMS, START = 40, 20, 1_700_000_000
 
-_LOGGED = """
-import logging, sys
-everything = logging.FileHandler(sys.argv.pop(1))
-everything.setFormatter(logging.Formatter("%(name)s %(levelname)s %(message)s"))
-logging.Logger.isEnabledFor = lambda self, level: True
-logging.Logger.handle = lambda self, record: everything.handle(record)
-from fedrank.cli import main
-main()
-"""
-"""The command line with every record of every logger in one file, whatever levels and handlers libraries set."""
+COMMANDS = Path(__file__).with_name("canary_commands.py")
 
 
 def shopper_id(number: int) -> str:
@@ -64,7 +57,6 @@ class Shop:
     """Folders of one shop: `data` and `told` are the person's and the operator's own, `written` is scanned."""
 
     root: Path
-    environment: dict[str, str] = field(default_factory=dict)
 
     @property
     def data(self) -> Path:
@@ -91,46 +83,59 @@ class Shop:
         """Standard output, standard error and log of each command."""
         return self.written / "outputs"
 
-    def make(self) -> None:
-        """Make the folders and the data set."""
+    @contextmanager
+    def opened(self) -> Iterator[Running]:
+        """Make the folders and the data set, and run commands until the end of the block."""
         for folder in (self.told, self.written, self.outputs, self.written / "tmp", self.written / "home"):
             folder.mkdir(parents=True)
         write_data(self.data)
+        with (
+            (self.outputs / "loading.err").open("w") as error,
+            self.started("loading", [], stdin=subprocess.PIPE, stderr=error) as commands,
+        ):
+            yield Running(root=self.root, commands=commands)
 
-    def command(self, name: str, words: Sequence[str]) -> list[str]:
-        """The command line that logs into the file of this name."""
-        return [sys.executable, "-c", _LOGGED, str(self.outputs / f"{name}.log"), *words]
+    def started(self, name: str, words: Sequence[str], **streams: Any) -> subprocess.Popen[str]:
+        """Start the command line that logs into the file of this name; without words, one that takes commands."""
+        return subprocess.Popen(
+            [sys.executable, str(COMMANDS), str(self.outputs / f"{name}.log"), *words],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=self.written,
+            env=self.settings(),
+            **streams,
+        )
 
     def settings(self) -> dict[str, str]:
         """The environment of every command: temporary and home folders that are scanned, and much talk."""
         folder = {name: str(self.written / "tmp") for name in ("TMPDIR", "TEMP", "TMP")}
         talk = {"GRPC_VERBOSITY": "debug", "PYTHONASYNCIODEBUG": "1", "HOME": str(self.written / "home")}
-        return {
-            **os.environ,
-            **folder,
-            **talk,
-            "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
-            **self.environment,
-        }
+        one_thread = {"OPENBLAS_NUM_THREADS": "1"}
+        root = {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+        return {**os.environ, **folder, **talk, **one_thread, **root}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Running(Shop):
+    """A shop whose commands are run by a process that has loaded them."""
+
+    commands: subprocess.Popen[str]
 
     def run(self, name: str, *words: str, expect: int | None = 0, tells: bool = False) -> str:
         """Run `fedrank WORDS` to its end and keep what it wrote under `name`; return its standard output.
 
         `tells`: what it prints is meant for whoever asked, so it is kept out of the scan.
         """
-        done = subprocess.run(
-            self.command(name, words),
-            capture_output=True,
-            text=True,
-            timeout=120,
-            cwd=self.written,
-            env=self.settings(),
-        )
-        (self.told if tells else self.outputs).joinpath(f"{name}.out").write_text(done.stdout)
-        (self.outputs / f"{name}.err").write_text(done.stderr)
-        wrong = done.returncode == 0 if expect is None else done.returncode != expect
-        assert not wrong, f"{name}: {done.returncode}\n{done.stderr[-3000:]}"
-        return done.stdout
+        output, error = (self.told if tells else self.outputs) / f"{name}.out", self.outputs / f"{name}.err"
+        log = self.outputs / f"{name}.log"
+        wanted = {"log": str(log), "output": str(output), "error": str(error), "words": words}
+        assert self.commands.stdin is not None and self.commands.stdout is not None
+        self.commands.stdin.write(json.dumps(wanted) + "\n")
+        self.commands.stdin.flush()
+        code = int(self.commands.stdout.readline())
+        wrong = code == 0 if expect is None else code != expect
+        assert not wrong, f"{name}: {code}\n{error.read_text()[-3000:]}"
+        return output.read_text()
 
     @contextmanager
     def serving(self, name: str, *words: str, end: signal.Signals = signal.SIGTERM) -> Iterator[str]:
@@ -140,14 +145,7 @@ class Shop:
             (self.outputs / f"{name}.err").open("w") as error,
         ):
             words = ("serve", "--run", str(self.run_folder), "--port", "0", "--stored-profiles", *words)
-            process = subprocess.Popen(
-                self.command(name, words),
-                stdout=subprocess.PIPE,
-                stderr=error,
-                text=True,
-                cwd=self.written,
-                env=self.settings(),
-            )
+            process = self.started(name, words, stderr=error)
             assert process.stdout is not None
             try:
                 line = process.stdout.readline()

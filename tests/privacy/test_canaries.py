@@ -15,7 +15,19 @@ from typing import Any
 import grpc
 import pytest
 from canary_scan import Hit, scan
-from canary_world import EVENT, ORIGIN, PRIVATE, PUBLIC, QUERY, SHOPPER, START, TITLE, Shop, shopper_id
+from canary_world import (
+    EVENT,
+    ORIGIN,
+    PRIVATE,
+    PUBLIC,
+    QUERY,
+    SHOPPER,
+    START,
+    TITLE,
+    Running,
+    Shop,
+    shopper_id,
+)
 
 from client.ranking import RankingClient, RankingError
 from client.ranking_words import HistoryEvent, Impression, Interaction, Question, Surface
@@ -42,7 +54,7 @@ ANNA, NEW = shopper_id(7), f"{SHOPPER}.new+käufer@shop.example"
 class Journey:
     """The shop after everything, and the hits that were seen on the way, when files were there that are not now."""
 
-    shop: Shop
+    shop: Running
     seen: list[Hit]
 
     def look(self) -> None:
@@ -53,10 +65,9 @@ class Journey:
 @pytest.fixture(scope="module")
 def journey(tmp_path_factory: pytest.TempPathFactory) -> Journey:
     """Every path of the product, one after another, with a scan after each."""
-    shop = Shop(root=tmp_path_factory.mktemp("canaries"))
-    shop.make()
-    made = Journey(shop=shop, seen=[])
-    with logging_to(shop.outputs / "client.log"):
+    closed = Shop(root=tmp_path_factory.mktemp("canaries"))
+    with closed.opened() as shop, logging_to(shop.outputs / "client.log"):
+        made = Journey(shop=shop, seen=[])
         for part in (learn, back_up, serve, kill, decide, rotate, restore, erase, fail):
             part(shop)
             made.look()
@@ -77,7 +88,7 @@ def logging_to(file: Path) -> Iterator[None]:
         root.setLevel(level)
 
 
-def learn(shop: Shop) -> None:
+def learn(shop: Running) -> None:
     """Check and import the data, train, release."""
     shop.run("check", "data", "check", str(shop.data))
     shop.run(
@@ -87,7 +98,7 @@ def learn(shop: Shop) -> None:
     shop.run("budget", "privacy", "budget", "--run", str(shop.run_folder))
 
 
-def back_up(shop: Shop) -> None:
+def back_up(shop: Running) -> None:
     """Copies of the databases and of the keyring."""
     for name in ("store/events.db", "ledger.db"):
         shop.run(
@@ -100,7 +111,7 @@ def back_up(shop: Shop) -> None:
     shop.run("backup-keys", "keys", "backup", "before-keys", "--run", str(shop.run_folder))
 
 
-def serve(shop: Shop) -> None:
+def serve(shop: Running) -> None:
     """Ask and tell, rightly and wrongly, by every kind of shopper and on every surface."""
     with shop.serving("serve", "--show-scores") as address:
         ask = ("rank", "--address", address, "--timeout", "30", "--shopper", ANNA)
@@ -145,14 +156,14 @@ def refuse(client: RankingClient, address: str) -> None:
         channel.unary_unary("/fedrank.ranking.v1.RankingService/Rank", None, None)(ANNA.encode(), timeout=10)
 
 
-def kill(shop: Shop) -> None:
+def kill(shop: Running) -> None:
     """An endpoint that dies right after it has acknowledged events leaves the log of its database behind."""
     with shop.serving("killed", end=signal.SIGKILL) as address, RankingClient(address, timeout=30) as client:
         record(client, shopper_id(8), shopper_id(9))
     assert (shop.run_folder / "store" / "events.db-wal").stat().st_size > 0
 
 
-def decide(shop: Shop) -> None:
+def decide(shop: Running) -> None:
     """Consent, and the person's own copy."""
     run = ("--run", str(shop.run_folder))
     purposes = ("--purpose", "training", "--purpose", "profile", "--origin", f"page {ORIGIN}")
@@ -163,7 +174,7 @@ def decide(shop: Shop) -> None:
     shop.run("export-new", "subject", "export", NEW, *run, "--out", str(shop.told / "new.json"))
 
 
-def rotate(shop: Shop) -> None:
+def rotate(shop: Running) -> None:
     """All layers of keys, while an endpoint answers."""
     with shop.serving("rotating") as address, RankingClient(address, timeout=30) as client:
         shop.run("rotate", "keys", "rotate", "--run", str(shop.run_folder), "--online")
@@ -171,7 +182,7 @@ def rotate(shop: Shop) -> None:
         client.rank(Question(surface=Surface.HOME, k=5, shopper=ANNA))
 
 
-def restore(shop: Shop) -> None:
+def restore(shop: Running) -> None:
     """A copy of the database as it is now is put elsewhere, and looked through."""
     store = str(shop.run_folder / "store" / "events.db")
     shop.run("backup", "db", "backup", store, "copy.db")
@@ -179,7 +190,7 @@ def restore(shop: Shop) -> None:
     shop.run("looked-through", "db", "check", "restored.db", "--keys", str(shop.run_folder / "keys"))
 
 
-def erase(shop: Shop) -> None:
+def erase(shop: Running) -> None:
     """Erasure with a receipt, twice, and what is too old."""
     run = ("--run", str(shop.run_folder))
     for name, shopper in (("receipt", ANNA), ("again", ANNA), ("stranger", shopper_id(99))):
@@ -189,7 +200,7 @@ def erase(shop: Shop) -> None:
     shop.run("retention", "retention", *run, "--older-than", "52w")
 
 
-def fail(shop: Shop) -> None:
+def fail(shop: Running) -> None:
     """Commands that cannot do what they are asked, about a shopper, over a damaged database, with lost keys."""
     broken = shop.written / "broken"
     shutil.copytree(shop.run_folder, broken)

@@ -53,16 +53,16 @@ def test_no_canary_is_in_the_files_or_the_log_of_the_server_nor_in_what_is_copie
     postgres_database: str, server_files: list[Path], tmp_path: Path
 ) -> None:
     """Stored, read, sealed anew, copied, erased; items that a shopper looked at are as secret as who looked."""
-    shop = Shop(root=tmp_path / "shop")
-    shop.make()
-    keys = shop.written / "keys"
-    fill(postgres_database, keys)
-    places = ("--store", postgres_database, "--keys", str(keys))
-    shop.run("export", "subject", "export", ANNA, *places, tells=True)
-    shop.run("rotate", "keys", "rotate", *places)
-    shop.run("backup", "db", "backup", postgres_database, "copy.db")
-    shop.run("erase", "subject", "erase", ANNA, *places, "--receipt", "receipt.json", "--yes")
-    shop.run("lost-keys", "subject", "export", ANNA, "--store", postgres_database, "--keys", "/", expect=None)
+    with Shop(root=tmp_path / "shop").opened() as shop:
+        keys = shop.written / "keys"
+        fill(postgres_database, keys)
+        store = ("--store", postgres_database)
+        places = (*store, "--keys", str(keys))
+        shop.run("export", "subject", "export", ANNA, *places, tells=True)
+        shop.run("rotate", "keys", "rotate", *places)
+        shop.run("backup", "db", "backup", postgres_database, "copy.db")
+        shop.run("erase", "subject", "erase", ANNA, *places, "--receipt", "receipt.json", "--yes")
+        shop.run("lost-keys", "subject", "export", ANNA, *store, "--keys", "/", expect=None)
     told = (shop.told / "export.out").read_text()
     assert TITLE in told and EVENT in told and ORIGIN in told
     with psycopg.connect(postgres_database, autocommit=True) as connection:
