@@ -14,6 +14,7 @@ from client.charging import AlreadyAnswered, CapReached, PriceRefused, reserve
 from client.cohort import Cohort, cohort_at, home_of
 from client.public import check_public
 from client.secure_party import Party, party_at
+from client.sizes import check_sizes, memory_of_machine
 from client.versions import VersionRefused, take_version
 from client.whole import whole
 from privacy.errors import (
@@ -204,6 +205,7 @@ def _answer(message: Message, context: Context, compute: stages.Work) -> Message
         _check_question(task, message, public)
         party = _checked_party(context, task, message, cohort.participants)
         check_public(task.stage, public, len(cohort.catalogue), cohort.units)
+        check_sizes(task, cohort, public, memory_of_machine)
         passed("answer: before charge")
         charges = reserve(task, cohort)
         passed("answer: after charge")

@@ -104,6 +104,18 @@ def test_public_arrays_beyond_the_bound_are_refused_before_anything_is_charged(
     assert CONTRIBUTION in asked(people, tmp_path, task, axes=axes).content
 
 
+@pytest.mark.parametrize(("entries", "memory", "reason"), [(61, 2**30, "61 in the layout"), (60, 60, "GiB")])
+def test_an_answer_of_another_size_or_beyond_memory_is_refused_before_anything_is_charged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, entries: int, memory: int, reason: str
+) -> None:
+    """Neither a layout that does not fit nor one that kills the process costs a shopper anything."""
+    people = population(tmp_path)
+    monkeypatch.setattr("client.app.memory_of_machine", lambda: memory)
+    answer = asked(people, tmp_path, task_of(people, tmp_path, layout=layout_words({DEVICES: entries})))
+    assert reason in Receipt.from_record(answer.content.config_records[RECEIPT]).refused
+    assert people.spent_mu2(ledger_at(place(tmp_path).ledger)) == 0.0
+
+
 @pytest.mark.parametrize("trust", ["local", "central", "distributed"])
 def test_a_repeated_question_is_refused(tmp_path: Path, trust: str) -> None:
     """A second answer under fresh noise would be a second release at the price of one."""
