@@ -5,6 +5,7 @@ Only a process without threads and without open databases may fork: `python -m e
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -34,6 +35,7 @@ class Ended:
 
 def in_child(work: Callable[[Tell], None]) -> Ended:
     """Do `work` in a forked child and wait for its end."""
+    gc.freeze()  # else the first collection in a child would copy all that its parent has loaded
     source, sink = os.pipe()
     child = os.fork()
     if child == 0:

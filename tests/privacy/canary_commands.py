@@ -8,6 +8,7 @@ may fork.
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -61,6 +62,7 @@ def main() -> None:
     if not words:
         for name in LOADED:
             import_module(name)
+        gc.freeze()  # else the end of every child would copy all that is loaded here
         words = next_command()
     sys.argv[1:] = words
     fedrank()
