@@ -8,6 +8,8 @@ export FLWR_DISABLE_UPDATE_CHECK := 1
 export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION := 1
 export RAY_USAGE_STATS_ENABLED := 0
 export OPENBLAS_NUM_THREADS := 1
+# Empty is off: the many processes that tests start read compiled modules instead of compiling each anew.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: install install-dev install-bench demo test check clean
 

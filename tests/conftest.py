@@ -14,6 +14,12 @@ settings.load_profile(
 )  # a slow machine is no fault of the code: no test asserts how long something took
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put files with a slow test first, so that no worker is left alone with one at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
     """Start a PostgreSQL server on a Unix socket in a temporary folder; give its URL."""
