@@ -31,6 +31,9 @@ class CapReached(ClientError):
 def reserve(task: Task, cohort: Cohort) -> list[Charge]:
     """Charge every shopper of every unit for this release, durably; trust `none` charges nothing.
 
+    The ledger remembers the release of a unit without shoppers too. Were it answered again, its shares of the noise
+    could be averaged, and that nobody has an account there would be told.
+
     Raises:
         PriceRefused: the coordinator names a price below what its noise costs, or numbers that have no price.
         AlreadyAnswered: the release was paid for before; a second answer under fresh noise would be a second
@@ -41,13 +44,12 @@ def reserve(task: Task, cohort: Cohort) -> list[Charge]:
     _check_price(task)
     charges: list[Charge] = []
     for unit in cohort.units if task.trust != Trust.NONE else ():
-        if unit.shoppers:
-            charge = _charge(task, cohort, unit)
-            if not _paid(task, cohort, unit, charge):
-                raise AlreadyAnswered(
-                    f"round {task.round} ({task.stage}) was answered before; ask for a new round"
-                )
-            charges.append(charge)
+        charge = _charge(task, cohort, unit)
+        if not _paid(task, cohort, unit, charge):
+            raise AlreadyAnswered(
+                f"round {task.round} ({task.stage}) was answered before; ask for a new round"
+            )
+        charges.append(charge)
     return charges
 
 

@@ -202,6 +202,27 @@ def test_a_refusal_tells_neither_how_many_shoppers_there_are_nor_that_one_has_go
         assert len(words) == 1
 
 
+@pytest.mark.parametrize("trust", ["distributed", "central", "local"])
+def test_a_merchant_without_shoppers_answers_a_release_once_too(tmp_path: Path, trust: str) -> None:
+    """Two of its shares of one release's noise could be averaged; a process that has started anew remembers.
+
+    Its account stays empty, and what is refused is worded as with shoppers.
+    """
+    people = population(tmp_path, Participants.MERCHANTS)
+    home = Home(population=str(people.folder), ledger=str(tmp_path / "ledger.db"), node=0, nodes=1)
+    cohort = cohort_at(home)
+    nobody = replace(cohort.units[0], shoppers=shoppers_from([empty_columns()], {}, Counter()))
+    task = task_of(people, tmp_path, trust=trust)
+    (charge,) = reserve(task, replace(cohort, units=(nobody,)))
+    cohort.ledger.commit(charge.release_id, charge.holder)
+    with closing(ledger_at(place(tmp_path).ledger)) as anew:
+        assert anew.verify() == 1 and anew.spent(nobody.holder) == 0.0
+        for units in ((nobody,), cohort.units):
+            with pytest.raises(AlreadyAnswered, match="was answered before; ask for a new round"):
+                reserve(task, replace(cohort, units=units, ledger=anew))
+    assert reserve(replace(task, trust="none"), replace(cohort, units=(nobody,))) == []
+
+
 def test_a_question_for_another_stage_than_its_task_is_refused(tmp_path: Path) -> None:
     """What is checked, charged and signed is one stage; what is computed must be the same."""
     people = population(tmp_path)
