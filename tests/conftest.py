@@ -1,5 +1,6 @@
 """Fixtures for all tests: databases of both kinds, SQLite in a file and a real PostgreSQL server."""
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from hypothesis import settings
 
 from evaluation.bench import postgres
 
+gc.disable()  # until all tests are collected: what is imported until then stays
 settings.register_profile("fedrank", deadline=None)
 settings.load_profile(
     "fedrank"
@@ -18,6 +20,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put files with a slow test first, so that no worker is left alone with one at the end."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop() -> None:
+    """Spare every later collection of garbage the million objects of libraries and tests, which all stay."""
+    gc.enable()
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
