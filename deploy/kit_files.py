@@ -44,11 +44,15 @@ class Kits:
 
 
 def write_public(path: Path, content: bytes) -> None:
-    """Write or replace a file that holds no secret, whole; folders are made."""
+    """Write or replace a file that holds no secret, whole and durably; folders are made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_bytes(content)
+    with beside.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
     beside.replace(path)
+    key_files.flush_folder(path.parent)
 
 
 def write_private(path: Path, content: bytes) -> None:

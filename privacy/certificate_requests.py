@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from privacy.certificates import UNREADABLE
+from privacy.certificates import UNREADABLE, on_p256
 from privacy.errors import CertificateError
 
 LARGEST_REQUEST: Final = 16 * 1024
@@ -58,11 +58,7 @@ def key_of_request(request: bytes, uri: str) -> ec.EllipticCurvePublicKey:
         raise CertificateError(
             "the signing request cannot be read; give the node.csr that `fedrank merchant request` wrote"
         ) from error
-    if (
-        not signed
-        or not isinstance(key, ec.EllipticCurvePublicKey)
-        or not isinstance(key.curve, ec.SECP256R1)
-    ):
+    if not (signed and isinstance(key, ec.EllipticCurvePublicKey) and on_p256(key)):
         raise CertificateError("the signing request is not signed by a key on P-256; make it anew")
     if list(names) != [x509.UniformResourceIdentifier(uri)]:
         raise CertificateError(f"the signing request does not name {uri} alone; it is another participant's")

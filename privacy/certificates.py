@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
 from privacy.errors import CertificateError
@@ -59,6 +60,11 @@ def read_certificate(pem: bytes) -> PeerCertificate:
         )
     except UNREADABLE as error:
         raise CertificateError("the certificate cannot be read; issue it anew") from error
+
+
+def on_p256(public_key: object) -> bool:
+    """Whether it is the public half of a key on the one curve that everything here signs with."""
+    return isinstance(public_key, ec.EllipticCurvePublicKey) and isinstance(public_key.curve, ec.SECP256R1)
 
 
 def check_dates(read: PeerCertificate, now: float, what: str) -> None:

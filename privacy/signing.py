@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
-from privacy.certificates import UNREADABLE, read_authorities
+from privacy.certificates import UNREADABLE, on_p256, read_authorities
 from privacy.errors import CertificateError, SignatureError
 from privacy.key_files import read_private
 from privacy.secagg.identity import statement
@@ -96,7 +96,7 @@ class ReleaseSigner:
                 f"{key} and {key.with_suffix('.pem').name} beside it are no pair of key and certificate that can be "
                 "read; give the key that signs model versions"
             ) from error
-        if not isinstance(private, ec.EllipticCurvePrivateKey) or not _on_p256(public):
+        if not isinstance(private, ec.EllipticCurvePrivateKey) or not on_p256(private.public_key()):
             raise CertificateError(f"{key} is no key on P-256; make one with `fedrank provision`")
         if private.public_key() != public:
             raise CertificateError(
@@ -160,7 +160,7 @@ class Signers:
         key: Any = certificate.public_key()
         words = _signed_words(signature.federation, signature.content_hash, signature.card_hash)
         try:
-            if not _on_p256(key):
+            if not on_p256(key):
                 raise InvalidSignature
             key.verify(base64.b64decode(signature.value, validate=True), words, _ALGORITHM)
         except (InvalidSignature, ValueError) as error:
@@ -185,10 +185,6 @@ def joined(pem: bytes, more: bytes) -> bytes:
 
 def _signed_words(federation: str, content_hash: str, card_hash: str) -> bytes:
     return statement("model-version", federation, content_hash, card_hash)
-
-
-def _on_p256(key: object) -> bool:
-    return isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1)
 
 
 def _no_signature() -> SignatureError:

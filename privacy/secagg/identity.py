@@ -23,6 +23,7 @@ from privacy.certificates import (
     UNREADABLE,
     PeerCertificate,
     check_dates,
+    on_p256,
     read_authorities,
     read_certificate,
     read_revoked,
@@ -90,7 +91,11 @@ class Signer:
             raise CertificateError(
                 "the certificate or its private key cannot be read; give both in PEM, the key without a passphrase"
             ) from error
-        if not isinstance(private, ec.EllipticCurvePrivateKey) or private.public_key() != read.public_key():
+        if not (isinstance(private, ec.EllipticCurvePrivateKey) and on_p256(private.public_key())):
+            raise CertificateError(
+                "the private key is none on P-256, the curve that this federation signs with; make a new pair"
+            )
+        if private.public_key() != read.public_key():
             raise CertificateError(
                 "certificate and private key do not belong together; give both of one pair"
             )
@@ -150,7 +155,8 @@ def _issued(
 ) -> tuple[PeerCertificate, ec.EllipticCurvePublicKey]:
     """Return what a certificate (DER) that an authority (PEM) has issued says, and its key.
 
-    Remembered by the very bytes, since one certificate is looked at in every round; time and revocation are not.
+    It is valid while its authority's own is too. What was read is remembered by the very bytes, since one certificate
+    is looked at in every round; time and revocation are not.
     """
     try:
         read = x509.load_der_x509_certificate(certificate)
@@ -163,10 +169,11 @@ def _issued(
         raise CertificateError(
             f"the certificate of {who} was not issued by this federation's authority; issue it there"
         )
-    if not (isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1)):
+    if not (isinstance(key, ec.EllipticCurvePublicKey) and on_p256(key)):
         raise CertificateError(f"the certificate of {who} has no key on P-256; issue it anew")
+    starts = max(named.starts, issuer.not_valid_before_utc.timestamp())
     ends = min(named.ends, issuer.not_valid_after_utc.timestamp())
-    return replace(named, ends=ends), key
+    return replace(named, starts=starts, ends=ends), key
 
 
 def _signed(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
