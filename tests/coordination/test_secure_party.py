@@ -99,6 +99,22 @@ def test_an_account_is_never_capped_above_the_budget_that_was_agreed(tmp_path: P
             asked.check(replace(greedy, cap_mu2=mu_of(8.0, 1e-6) ** 2), None, 1)
 
 
+@pytest.mark.parametrize("agreed", [-1, 7])
+def test_noise_in_shares_is_drawn_from_no_seed_that_was_not_agreed(tmp_path: Path, agreed: int) -> None:
+    """Whoever names the seed could take the share away and see the contribution; one's own entropy always goes."""
+    cap = mu_of(8.0, 1e-6 - DELTA_SLACK) ** 2
+    noised = replace(SECURE_TASK, trust="distributed", noise_multiplier=2.0, mu2=0.25, cap_mu2=cap)
+    with world(tmp_path, contributions(3), trust="distributed", noise_seed=agreed) as parties:
+        asked = party(parties)
+        for seed in (0, 5, 7, -1):
+            if seed in (agreed, -1):
+                refusal = pytest.raises(SecureAggregationError, match="in no round")  # the next thing checked
+            else:
+                refusal = pytest.raises(ManifestError, match="names a seed for the participant's noise")
+            with refusal:
+                asked.check(replace(noised, noise_seed=seed), None, 1)
+
+
 def test_the_cap_leaves_delta_what_noise_on_integers_takes_of_it(tmp_path: Path) -> None:
     """Under trust distributed the agreed delta pays for the slack first; a cap that forgets it is refused."""
     noised = replace(SECURE_TASK, trust="distributed", noise_multiplier=2.0, mu2=0.25)
