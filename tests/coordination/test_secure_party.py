@@ -107,12 +107,11 @@ def test_noise_in_shares_is_drawn_from_no_seed_that_was_not_agreed(tmp_path: Pat
     with world(tmp_path, contributions(3), trust="distributed", noise_seed=agreed) as parties:
         asked = party(parties)
         for seed in (0, 5, 7, -1):
-            if seed in (agreed, -1):
-                refusal = pytest.raises(SecureAggregationError, match="in no round")  # the next thing checked
-            else:
-                refusal = pytest.raises(ManifestError, match="names a seed for the participant's noise")
-            with refusal:
+            with pytest.raises((ManifestError, SecureAggregationError)) as refusal:
                 asked.check(replace(noised, noise_seed=seed), None, 1)
+            # "in no round" is what is checked next
+            reason = "in no round" if seed in (agreed, -1) else "names a seed for the participant's noise"
+            assert reason in str(refusal.value)
 
 
 def test_the_cap_leaves_delta_what_noise_on_integers_takes_of_it(tmp_path: Path) -> None:
