@@ -107,7 +107,7 @@ def gradient_share(
     trained: frozenset[str],
     clipping_norm: float,
     loss: Loss = Loss.SAMPLED_SOFTMAX,
-) -> dict[str, NDArray[np.float32]]:
+) -> dict[str, Array]:
     """Return the sum over shoppers of the clipped gradient of each trained parameter.
 
     Shoppers are taken in chunks, so that memory stays bounded whatever their number. One whose gradient has a norm

@@ -48,7 +48,7 @@ def gradient(task: Task, cohort: Cohort, public: Public) -> Parts:
     totals: dict[str, NDArray[np.float64]] = {}
     for unit in cohort.units:
         for name, value in work.gradient(task, unit, public, size).items():
-            totals[name] = totals.get(name, 0.0) + value.astype(np.float64)
+            totals[name] = totals.get(name, 0.0) + value
     return {f"{EVERYONE}/{name}": total for name, total in totals.items()}
 
 

@@ -65,7 +65,7 @@ def local_update(
     steps: int,
     expected_batch: int,
     loss: Loss = Loss.SAMPLED_SOFTMAX,
-) -> dict[str, NDArray[np.float32]]:
+) -> dict[str, NDArray[np.float64]]:
     """Train `steps` DP-SGD steps and return the mean noised gradient sum over the steps, by parameter.
 
     Args:
@@ -79,7 +79,7 @@ def local_update(
     for step in range(steps):
         now = {**start, **{name: value.detach().numpy() for name, value in parameters.items()}}
         _step(optimiser, parameters, now, examples_of_step(step), log_q, loss)
-    return {name: (total / steps).astype(np.float32) for name, total in optimiser.released.items()}
+    return {name: total / steps for name, total in optimiser.released.items()}
 
 
 def _step(

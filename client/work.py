@@ -73,7 +73,7 @@ def baskets(task: Task, unit: Unit, public: Public, catalogue_size: int) -> Arra
 
 
 @QUIETLY
-def gradient(task: Task, unit: Unit, public: Public, catalogue_size: int) -> dict[str, NDArray[np.float32]]:
+def gradient(task: Task, unit: Unit, public: Public, catalogue_size: int) -> dict[str, Array]:
     """Return the unit's clipped gradient sum by parameter; under local trust the noised one."""
     local = _LocalView(task, unit, public, catalogue_size)
     if task.trust != Trust.LOCAL:
@@ -194,26 +194,26 @@ class _LocalView:
             clock=task.clock,
         )
 
-    def gradient_sum(self, step: int) -> dict[str, NDArray[np.float32]]:
+    def gradient_sum(self, step: int) -> dict[str, Array]:
         """Return the clipped gradient sum of one step."""
         norm = self._task.clipping_norm
         return gradient_share(
             self._weights, self._vectors, self.examples(step), self._log_q, self._trained, norm, self._loss
         )
 
-    def noised_gradient(self, mechanism: GaussianSum) -> dict[str, NDArray[np.float32]]:
+    def noised_gradient(self, mechanism: GaussianSum) -> dict[str, Array]:
         """Return the mean over steps of what devices send: each its clipped gradient under its own noise.
 
         A device's DP-SGD step has one sample, so the closed form gives what Opacus would, for all at once.
         """
-        total: dict[str, NDArray[np.float64]] = {}
+        total: dict[str, Array] = {}
         for step in range(self._task.steps):
             for name, value in self.gradient_sum(step).items():
-                noisy = mechanism.release(value.astype(np.float64), self._unit.participants)
+                noisy = mechanism.release(value, self._unit.participants)
                 total[name] = total.get(name, 0.0) + noisy
-        return {name: (value / self._task.steps).astype(np.float32) for name, value in total.items()}
+        return {name: value / self._task.steps for name, value in total.items()}
 
-    def train_with_opacus(self, mechanism: GaussianSum) -> dict[str, NDArray[np.float32]]:
+    def train_with_opacus(self, mechanism: GaussianSum) -> dict[str, Array]:
         """Return the mean noised gradient sum of the local DP-SGD steps."""
         from client.training import local_update  # torch and Opacus load only where they are used
 

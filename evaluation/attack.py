@@ -78,9 +78,9 @@ class Promotion:
         vectors = np.asarray(public[ITEM_VECTORS], np.float32)
         log_q = np.log(np.maximum(q, _TINY))
         total = gradient_share(weights, vectors, self._users(q), log_q, trained, task.clipping_norm)
-        length = np.sqrt(sum(float(np.square(value, dtype=np.float64).sum()) for value in total.values()))
+        length = np.sqrt(sum(float(np.square(value).sum()) for value in total.values()))
         scale = task.clipping_norm / max(float(length), _TINY)
-        return {f"{EVERYONE}/{name}": scale * value.astype(np.float64) for name, value in total.items()}
+        return {f"{EVERYONE}/{name}": scale * value for name, value in total.items()}
 
     def _users(self, q: Array) -> Examples:
         """Return users who have what is popular and want the target."""

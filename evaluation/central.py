@@ -134,9 +134,7 @@ def _batch_gradient(
     )
     gradient = cohort_gradient(weights, vectors, examples, np.log(q))
     mean = gradient.weighted_sum(np.full(len(batch), 1.0 / len(batch)), trained)
-    return {
-        name: value.astype(np.float64).reshape(_shape(weights, vectors, name)) for name, value in mean.items()
-    }
+    return {name: value.reshape(_shape(weights, vectors, name)) for name, value in mean.items()}
 
 
 def _shape(weights: Weights, vectors: NDArray[np.float32], name: str) -> tuple[int, ...]:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from model.attention import attention_slopes, attention_weights
 from model.errors import FeatureError, ShapeError
-from model.factors import Codes, Cohort, Factors, Public, room_for
+from model.factors import Codes, Cohort, Doubles, Factors, Public, room_for
 from model.features import AGE_BUCKETS, CONTEXT_ROWS, KINDS, POSITION_BUCKETS
 from model.losses import Loss
 from model.sampling import Examples, check_items
@@ -76,11 +76,15 @@ class CohortGradient:
             total += _squares(self.small[name])
         return total
 
-    def add_to(self, total: dict[str, Array], weights: NDArray[np.float64]) -> None:
-        """Add the sum over shoppers of weight times gradient to each parameter in `total`."""
+    def add_to(self, total: dict[str, Doubles], weights: NDArray[np.float64]) -> None:
+        """Add the sum over shoppers of weight times gradient to each parameter in `total`.
+
+        Products and sums are in double precision: in single precision one shopper would move the rounding of all
+        others' sum, by more than the bound on a share allows for.
+        """
         from model.kernels import add_context, add_item_vectors
 
-        w = plain(weights, np.float32)
+        w = plain(weights, np.float64)
         for name in total.keys() & self.small.keys():
             total[name] += np.einsum("s,sk->k", w, self.small[name])
         dim = self.factors.u.shape[1]
@@ -89,7 +93,7 @@ class CohortGradient:
         if "context" in total:
             in_parts(add_context, dim, self.codes, self.factors.r, w, total["context"])
 
-    def weighted_sum(self, weights: NDArray[np.float64], trained: frozenset[str]) -> dict[str, Array]:
+    def weighted_sum(self, weights: NDArray[np.float64], trained: frozenset[str]) -> dict[str, Doubles]:
         """Return the sum over shoppers of weight times gradient, for each trained parameter."""
         total = zero_sum(trained, self.items, self.factors.u.shape[1])
         self.add_to(total, weights)
@@ -114,7 +118,7 @@ class CohortGradient:
         return each
 
 
-def zero_sum(trained: Iterable[str], items: int, dim: int) -> dict[str, Array]:
+def zero_sum(trained: Iterable[str], items: int, dim: int) -> dict[str, Doubles]:
     """Return an empty sum of gradients of the `trained` parameters, for `CohortGradient.add_to`."""
     shapes: dict[str, tuple[int, ...]] = {
         ITEM_VECTORS: (items, dim),
@@ -127,7 +131,7 @@ def zero_sum(trained: Iterable[str], items: int, dim: int) -> dict[str, Array]:
         "context": (CONTEXT_ROWS, dim),
         "attention": (dim,),
     }
-    return {name: np.zeros(shapes[name], np.float32) for name in sorted(shapes.keys() & set(trained))}
+    return {name: np.zeros(shapes[name]) for name in sorted(shapes.keys() & set(trained))}
 
 
 def cohort_gradient(
@@ -238,11 +242,14 @@ def _by_bucket(cohort: Cohort, codes: Codes, along: Array) -> dict[str, Array]:
 
 
 def _rarity_slopes(bias: Array, cohort: Cohort, along: Array) -> Array:
-    """Return the gradient on the rarity exponent, (shoppers, 1): log a of an event falls by the bias of its item."""
-    slopes = np.append(-along * bias[cohort.items], np.float32(0.0))
-    starts = np.minimum(cohort.indptr[:-1], len(along))
-    sums = np.add.reduceat(slopes, starts)
-    return np.asarray(np.where(np.diff(cohort.indptr) > 0, sums, 0.0)[:, None], dtype=np.float32)
+    """Return the gradient on the rarity exponent, (shoppers, 1): log a of an event falls by the bias of its item.
+
+    Added up event by event: a sum in blocks would be rounded otherwise beside other shoppers.
+    """
+    shoppers = len(cohort.context)
+    owners = np.repeat(np.arange(shoppers), np.diff(cohort.indptr))
+    sums = np.bincount(owners, -along * bias[cohort.items], minlength=shoppers)
+    return sums[:, None].astype(np.float32)
 
 
 def _scatter(table: Array, rows: NDArray[np.int64], columns: NDArray[Any], values: Array) -> None:

@@ -172,7 +172,7 @@ def _withdraw(items: Items, mass: Doubles) -> None:
 
 @compiled
 def add_item_vectors(
-    first: int, last: int, cohort: Cohort, factors: Factors, weights: Floats, total: Floats
+    first: int, last: int, cohort: Cohort, factors: Factors, weights: Doubles, total: Doubles
 ) -> None:
     """Add weight times gradient of every shopper to the columns first:last of `total` (items, dim).
 
@@ -188,7 +188,7 @@ def add_item_vectors(
 
 @compiled
 def _spread(
-    first: int, last: int, items: Items, values: Floats, weight: float, rows: Floats, s: int, total: Floats
+    first: int, last: int, items: Items, values: Floats, weight: float, rows: Floats, s: int, total: Doubles
 ) -> None:
     """Add weight times value times row s of `rows` to the rows `items` of the sum."""
     for c in range(len(items)):
@@ -199,7 +199,9 @@ def _spread(
 
 
 @compiled
-def add_context(first: int, last: int, codes: Offsets, rows: Floats, weights: Floats, total: Floats) -> None:
+def add_context(
+    first: int, last: int, codes: Offsets, rows: Floats, weights: Doubles, total: Doubles
+) -> None:
     """Add weight times row of every shopper to the columns first:last of its rows of the context table."""
     for s in range(len(weights)):
         for place in range(codes.shape[1]):

@@ -73,7 +73,7 @@ def private_round(given: World, trained: frozenset[str]) -> dict[str, NDArray[np
     from model.sampling import draw_examples
     from privacy.mechanism import GaussianSum, SystemNoise
 
-    total: dict[str, NDArray[np.float32]] = {}
+    total: dict[str, NDArray[np.float64]] = {}
     for start in range(0, len(given.keys), CHUNK):
         rows = np.arange(start, min(start + CHUNK, len(given.keys)))
         histories, keys = given.histories.select(rows), given.keys[rows]
@@ -85,7 +85,7 @@ def private_round(given: World, trained: frozenset[str]) -> dict[str, NDArray[np
     mechanism = GaussianSum(
         clipping_norm=CLIPPING_NORM, noise_multiplier=NOISE_MULTIPLIER, noise=SystemNoise()
     )
-    return {name: mechanism.release(value.astype(np.float64)) for name, value in total.items()}
+    return {name: mechanism.release(value) for name, value in total.items()}
 
 
 def statistics(given: World) -> None:

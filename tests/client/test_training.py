@@ -32,7 +32,7 @@ from model.schema import Weights
 from model.torch_tower import TowerLoss, pack
 from privacy.mechanism import GaussianSum, SeededNoise
 
-Update = dict[str, NDArray[np.float32]]
+Update = dict[str, NDArray[np.float64]]
 
 NORM = 0.8
 EVERYTHING = TRAINED | {ITEM_VECTORS}
@@ -75,7 +75,7 @@ def assert_same(found: Update, expected: Update) -> None:
     assert found.keys() == expected.keys()
     scale = max(1.0, norm_of(expected))
     for name, value in expected.items():
-        assert found[name].dtype == np.float32
+        assert found[name].dtype == np.float64
         np.testing.assert_allclose(found[name], value, rtol=0, atol=1e-5 * scale, err_msg=name)
 
 
@@ -116,7 +116,7 @@ def stepped_by_opacus(
         for name, parameter in module.named_parameters():
             summed = parameter.summed_grad.double().numpy().copy()
             total[name.removeprefix("_module.")] = total.get(name.removeprefix("_module."), 0.0) + summed
-    return {name: np.asarray(value / steps, dtype=np.float32) for name, value in total.items()}
+    return {name: np.asarray(value / steps) for name, value in total.items()}
 
 
 @pytest.mark.filterwarnings("ignore:Full backward hook is firing")
@@ -144,7 +144,7 @@ def stepped_by_hand(model: Model, shoppers: Shoppers, steps: int, expected_batch
             total[name] = total.get(name, np.zeros(value.shape)) + value
             mean = value.reshape(moving.weights[name].shape) / expected_batch
             moving.weights[name] = np.asarray(moving.weights[name] - LOCAL_LEARNING_RATE * mean, np.float32)
-    return {name: np.asarray(value / steps, dtype=np.float32) for name, value in total.items()}
+    return {name: np.asarray(value / steps) for name, value in total.items()}
 
 
 @pytest.mark.parametrize("expected_batch", [2, 50])

@@ -34,7 +34,7 @@ WITH_BASIS: dict[str, NDArray[np.generic]] = {**HEAD, BASIS + DEVICES: SHARED}
 OWN_HEAD = Head(np.array([2, 7]), np.array([1.0, 2.0]))
 """What `merchant` owns of it."""
 
-Update = dict[str, NDArray[np.float32]]
+Update = dict[str, NDArray[np.float64]]
 
 
 def task(stage: str = "gradient", trust: Trust = Trust.CENTRAL, **changes: object) -> Task:

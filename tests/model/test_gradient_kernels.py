@@ -51,7 +51,7 @@ def examples_of(seed: int, shoppers: int) -> Examples:
     return random_examples(np.random.default_rng(seed), shoppers=shoppers, items=ITEMS, longest=40)
 
 
-def clipped_sum(examples: Examples, chunk: int) -> dict[str, NDArray[np.float32]]:
+def clipped_sum(examples: Examples, chunk: int) -> dict[str, NDArray[np.float64]]:
     """The clipped sum, added up chunk by chunk."""
     total = zero_sum(EVERYTHING, ITEMS, DIM)
     for start in range(0, len(examples), chunk):
@@ -63,11 +63,11 @@ def clipped_sum(examples: Examples, chunk: int) -> dict[str, NDArray[np.float32]
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 40), st.integers(1, 41))
 def test_the_size_of_a_chunk_changes_nothing(seed: int, shoppers: int, chunk: int) -> None:
-    """Sums of item vectors and context agree to the bit, the small ones to rounding."""
+    """Sums of item vectors and context agree to the bit, the small ones to the rounding of double precision."""
     examples = examples_of(seed, shoppers)
     whole, parts = clipped_sum(examples, shoppers), clipped_sum(examples, chunk)
     for name, value in whole.items():
-        np.testing.assert_allclose(parts[name], value, rtol=1e-5, atol=1e-6, err_msg=name)
+        np.testing.assert_allclose(parts[name], value, rtol=1e-12, atol=1e-13, err_msg=name)
     np.testing.assert_array_equal(parts[ITEM_VECTORS], whole[ITEM_VECTORS])
     np.testing.assert_array_equal(parts["context"], whole["context"])
 

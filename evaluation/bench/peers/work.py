@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from model.gradient import ITEM_VECTORS
 from model.sampling import NEGATIVES, TARGET_LIMIT, Examples, draw_negatives
 from model.schema import Schema, Weights
 
-Sums = dict[str, NDArray[np.float32]]
+Sums = dict[str, NDArray[Any]]
 Generator = np.random.Generator
 
 SHOPPERS, ITEMS, DIM = 6_040, 3_706, 64
