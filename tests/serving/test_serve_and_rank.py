@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from client.consent import Purpose
 from client.errors import StoreUnavailable
@@ -22,6 +23,7 @@ from client.ranking_words import Impression, Interaction, Question, Surface
 from client.store import EventStore
 from client.store_consent import Consents
 from client.store_retention import expire
+from fedrank import cli
 from fedrank.commands.rank import SurfaceName, read_history
 from fedrank.endpoint import run_endpoint
 from fedrank.endpoint_options import EndpointOptions
@@ -33,12 +35,14 @@ from privacy.errors import DatabaseMissing, OlderSchema
 from privacy.keyring import Keyring
 from privacy.schema import REVISIONS
 from server.errors import FeedbackUnavailable, ProfileUnavailable
+from server.serving import logs
 from server.serving.query import Surface as ServedSurface
 from server.serving.stores import FeedbackEvent
 
 ROOT = Path(__file__).resolve().parents[2]
 APP = """
 import typer
+from fedrank import cli
 from fedrank.commands.rank import rank
 from fedrank.commands.serve import serve
 from fedrank.exits import reporting
@@ -59,7 +63,14 @@ def command(*arguments: str) -> list[str]:
 
 
 def ask(*arguments: str) -> Any:
-    """The JSON object that `fedrank rank --json` prints, and nothing else."""
+    """The JSON object that `fedrank rank --json` prints in this process, and nothing else."""
+    done = CliRunner().invoke(cli.app, ["rank", "--json", "--timeout", "30", *arguments])
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)
+
+
+def ask_apart(*arguments: str) -> Any:
+    """The same as a process of its own."""
     done = subprocess.run(
         command("rank", "--json", "--timeout", "30", *arguments),
         capture_output=True,
@@ -120,7 +131,7 @@ def serving(run: Path, *arguments: str) -> Iterator[tuple[str, str]]:
 def test_two_processes_serve_and_ask_for_every_kind_of_shopper(stocked: Path) -> None:
     """By id, by pseudonym, unknown, by history, on search; then feedback changes the next list; then a clean stop."""
     with serving(stocked) as (address, version):
-        by_id = ask("--address", address, "--shopper", SHOPPER, "--surface", "home", "-k", "10")
+        by_id = ask_apart("--address", address, "--shopper", SHOPPER, "--surface", "home", "-k", "10")
         assert by_id["model_version"] == version
         assert by_id["profile_source"] == "stored"
         names = [item["item_id"] for item in by_id["items"]]
@@ -209,20 +220,25 @@ def test_a_merchants_endpoint_uses_only_its_own_catalogue_and_shoppers(stocked: 
     ],
 )
 def test_an_endpoint_that_cannot_be_opened_says_why_and_never_says_ready(
-    stocked: Path, arguments: list[str], code: int, words: str
+    stocked: Path,
+    arguments: list[str],
+    code: int,
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Nothing on standard output, exit code 2 for wrong usage and 3 for the rest, and the next step."""
-    done = subprocess.run(
-        command("serve", "--run", str(stocked), "--port", "0", *arguments),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        cwd=ROOT,
-        env={**os.environ, "COLUMNS": "300"},
-    )
-    assert done.returncode == code
-    assert done.stdout == ""
-    assert words in done.stderr
+    """Nothing on standard output, exit code 2 for wrong usage and 3 for the rest, and the next step.
+
+    It is opened in this process, whose logs stay those of the test.
+    """
+    monkeypatch.setattr(logs, "set_up_logs", lambda form, level: None)
+    monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.setattr(sys, "argv", ["fedrank", "serve", "--run", str(stocked), "--port", "0", *arguments])
+    with pytest.raises(SystemExit) as done:
+        cli.main()
+    printed = capsys.readouterr()
+    assert (done.value.code, printed.out) == (code, "")
+    assert words in printed.err
 
 
 def endpoint_options(run: Path, **changes: Any) -> EndpointOptions:
@@ -271,18 +287,16 @@ def test_a_store_and_keys_elsewhere_are_served_when_they_are_named(stocked: Path
     assert not (stocked / "keys").exists()
 
 
-def test_asking_where_nobody_listens_fails_with_how_to_start_an_endpoint() -> None:
+def test_asking_where_nobody_listens_fails_with_how_to_start_an_endpoint(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """No table, no JSON, a failing status."""
-    done = subprocess.run(
-        command("rank", "--json", "--address", "127.0.0.1:9"),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        cwd=ROOT,
-    )
-    assert done.returncode == UNREACHABLE
-    assert done.stdout == ""
-    assert "fedrank serve" in done.stderr
+    monkeypatch.setattr(sys, "argv", ["fedrank", "rank", "--json", "--address", "127.0.0.1:9"])
+    with pytest.raises(SystemExit) as done:
+        cli.main()
+    printed = capsys.readouterr()
+    assert (done.value.code, printed.out) == (UNREACHABLE, "")
+    assert "fedrank serve" in printed.err
 
 
 @pytest.mark.parametrize(
