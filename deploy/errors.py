@@ -17,6 +17,15 @@ class KitError(DeployError):
     """A folder is no kit, or its files do not fit together."""
 
 
+class KitIncomplete(KitError):
+    """A file is not there yet; `step` says how it comes there."""
+
+    def __init__(self, found: str, step: str) -> None:
+        """Say what is missing, and what to do."""
+        super().__init__(f"{found}; {step}")
+        self.found, self.step = found, step
+
+
 class KitExists(DeployError):
     """A folder that would be written is there already."""
 

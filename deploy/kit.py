@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from deploy.errors import KitError
+from deploy.errors import KitError, KitIncomplete
 from deploy.federation_model import Address
 from deploy.kit_files import write_public
 from privacy.canonical import Scalar
@@ -32,6 +32,8 @@ TLS, TLS_KEY, CALLERS, CALLERS_REVOKED, POLICY = (
     "callers-revoked.pem",
     "policy.toml",
 )
+NEXT_KEY, REQUEST = "node.next.key", "node.csr"
+"""At the merchant's: a key that waits for its certificate, and what the operator signs."""
 MEMBERS: Final = "members"
 SIGNERS: Final = "registry/signers.pem"
 """In the data folder: certificates whose signatures on model versions count."""
@@ -239,9 +241,7 @@ def _check(kit: Kit, *, keyed: bool) -> None:
     for name in ("revoked", "catalogue", "coordinator_certificate", *keys):
         path = getattr(kit, name, None)
         if path is not None and not path.is_file():
-            raise KitError(
-                f"the kit {kit.folder} lacks {path.name}; {_NEXT.get(path.name, 'ask for a new kit')}"
-            )
+            raise KitIncomplete(f"the kit {kit.folder} lacks {path.name}", _step(kit.folder, path.name))
     if (found := digest_of_file(kit.catalogue)) != kit.federation.catalogue_hash:
         raise KitError(
             f"{kit.catalogue} has SHA-256 {found[:16]}..., the signed manifest names "
@@ -249,9 +249,20 @@ def _check(kit: Kit, *, keyed: bool) -> None:
         )
 
 
+def _step(folder: Path, missing: str) -> str:
+    """Return what brings a missing file; a node's key made at its site waits beside it for its certificate."""
+    if missing == NODE_KEY and not (folder / NEXT_KEY).exists():
+        return f"make one with `fedrank merchant request {folder}`, and send {REQUEST} to the operator"
+    return _NEXT.get(missing, "ask for a new kit").format(folder=folder)
+
+
+_INSTALL: Final = (
+    f"send {REQUEST} to the operator, who signs it with `fedrank merchant approve`, and put in place what comes back "
+    "with `fedrank merchant install {folder} FILE`"
+)
 _NEXT: Final = {
-    NODE_KEY: "make one with `fedrank merchant request KIT`",
-    NODE: "send node.csr to the operator, and put in place what comes back with `fedrank merchant install KIT FILE`",
+    NODE_KEY: f"its certificate has been requested and is not here yet: {_INSTALL}",
+    NODE: _INSTALL,
     TLS: "make a pair with `fedrank certificates make`, and copy server.pem to tls.pem and server.key to tls.key",
     CALLERS: "copy ca.pem of the callers' authority to callers.pem",
     CALLERS_REVOKED: "copy revoked.pem of the callers' authority to callers-revoked.pem",

@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Final
 
 from deploy.errors import KitError, KitExists, MembershipError
-from deploy.kit import MerchantKit, open_kit
+from deploy.kit import NEXT_KEY, REQUEST, MerchantKit, open_kit
 from deploy.kit_files import write_private, write_public
 from privacy.certificate_requests import make_request
 from privacy.errors import CertificateError
 from privacy.key_files import read_private
 from privacy.secagg.identity import Signer, Trusted, node_uri, statement
 
-NEXT_KEY, REQUEST = "node.next.key", "node.csr"
 LARGEST_CERTIFICATE: Final = 16 * 1024
 
 

@@ -11,7 +11,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Final
 
-from deploy.errors import DeployError
+from deploy.errors import DeployError, KitIncomplete
 from deploy.kit import CoordinatorKit, Kit, MerchantKit, ServingKit, open_kit
 from fedrank.federation.preflight_connection import Greeting, NoConnection, greeting_of
 from privacy.certificates import check_pair, read_certificate, read_revoked
@@ -75,8 +75,10 @@ def preflight(
     """
     try:
         kit = open_kit(folder)
+    except KitIncomplete as error:
+        return [_failure("kit", error.found, error.step)]
     except (DeployError, PrivacyError, OSError) as error:
-        return [_failure("kit", str(error), "ask the operator for a new kit, or complete this one")]
+        return [_failure("kit", str(error), "name a kit's folder, or ask the operator for a new kit")]
     look = Look(kit=kit, now=now, database=database or str(_database_of(kit)), greet=greet)
     signed = f"{kit.federation.federation}, manifest {kit.federation.digest()[:16]} signed by the authority"
     findings = [_good("kit", signed)]

@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 
 from deploy.kit_files import Kits
 from deploy.membership import Operator
+from deploy.site_keys import install, request
 from fedrank import cli
 from fedrank.federation import preflight as looking
 from fedrank.federation.flower import free_port
@@ -113,6 +114,25 @@ def test_what_is_wrong_with_a_kit_is_named_with_its_fix(kits: Kits, name: str) -
     act(kits)
     one = found(merchant(kits))[check]
     assert one.level is level and words in one.found and one.fix
+
+
+def test_a_kit_whose_key_is_made_at_the_site_is_told_the_step_that_is_missing(tmp_path: Path) -> None:
+    """Request, approve, install: what comes next is the fix, and `start` says the same."""
+    kits = provisioned(tmp_path, TEXT.replace("shoppers = 300", 'shoppers = 300\nkeys = "site"'))
+    south = kits.merchant("south")
+    one = found(south)["kit"]
+    assert one.level is Level.FAILURE and one.found == f"the kit {south} lacks node.key"
+    assert one.fix.startswith(f"make one with `fedrank merchant request {south}`")
+    request(south)
+    one = found(south)["kit"]
+    assert "not here yet: send node.csr to the operator" in one.fix
+    assert f"fedrank merchant install {south} FILE" in one.fix
+    done = CliRunner().invoke(cli.app, ["merchant", "start", str(south)])
+    assert str(done.exception) == f"{one.found}; {one.fix}"
+    now = datetime.now(UTC)
+    certificate, *_ = Operator.open(kits.root).approve("south", (south / "node.csr").read_bytes(), now)
+    install(south, certificate, time.time)
+    assert found(south)["node certificate"].level is Level.GOOD
 
 
 @pytest.mark.parametrize(("days", "level"), [(0, Level.GOOD), (340, Level.WARNING), (366, Level.FAILURE)])
