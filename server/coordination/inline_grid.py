@@ -8,20 +8,23 @@ ones go Flower's way, where arrays that many nodes are sent are kept once.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
+import httpx
 from flwr.app import Error, Message
 from flwr.app.message import make_message
 from flwr.common.constant import ErrorCode
 from flwr.common.serde import message_from_proto, message_to_proto
 from flwr.proto.message_pb2 import ObjectTree
+from flwr.proto.node_pb2 import Node
 from flwr.proto.runtime_pb2 import PullAppMessagesRequest, PushAppMessagesRequest
-from flwr.supercore.inflatable.inflatable_object import no_object_id_recompute
+from flwr.supercore.inflatable.inflatable_object import iterate_object_tree, no_object_id_recompute
 from flwr.supercore.inflatable.inflatable_protobuf_utils import (
     make_confirm_message_received_fn_protobuf,
     make_pull_object_fn_protobuf,
 )
-from flwr.supercore.inflatable.inflatable_utils import ObjectPullError, pull_and_inflate_object_from_tree
+from flwr.supercore.inflatable.inflatable_utils import ObjectUnavailableError, inflate_object_from_contents
+from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.superlink.grid import HttpGrid
 
 from proto.federation import INLINE_BYTES
@@ -30,14 +33,15 @@ T = TypeVar("T")
 
 AT_ONCE: Final = 16
 """Most messages of one request, so that its body is at most as many times `INLINE_BYTES`."""
-FIRST_WAIT, LONGEST_WAIT = 0.1, 1.0
-"""Pauses between looks for a part of a large answer that is still on its way, in seconds."""
-LONGEST_LOOK = 30.0
-"""Seconds that all looks for one answer take: meanwhile the others wait."""
 
 
 class InlineGrid(HttpGrid):
     """Asks nodes through the SuperLink's runtime interface."""
+
+    def __init__(self, *words: Any, **options: Any) -> None:
+        """Take what Flower's grid takes."""
+        super().__init__(*words, **options)
+        self._coming: dict[str, Parts] = {}
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Send messages; each has its id afterwards. Returns the ids, in no order."""
@@ -59,31 +63,60 @@ class InlineGrid(HttpGrid):
         return [*(name for name, _ in named), *super().push_messages(large)]
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Yield the answers to these messages that have come, each once."""
-        for some in _slices(list(message_ids)):
+        """Yield the answers to these messages that have come whole, each once; waits for none."""
+        asked = list(message_ids)
+        for some in _slices([name for name in asked if name not in self._coming]):
             found = self._runtime_client.PullMessages(PullAppMessagesRequest(message_ids=some))
             for proto, tree in zip(found.messages_list, found.message_object_trees, strict=True):
                 outline = message_from_proto(proto)
-                yield self._whole(outline, tree) if tree.children else outline
+                if tree.children:
+                    self._coming[outline.metadata.reply_to_message_id] = Parts(outline, tree)
+                else:
+                    yield outline
+        for question in [name for name in asked if name in self._coming]:
+            answer = self._coming[question].answer(self._runtime_client, self.node)
+            if answer is not None:
+                del self._coming[question]
+                yield answer
 
-    def _whole(self, outline: Message, tree: ObjectTree) -> Message:
-        """Return a large answer, put together from its parts; one whose parts do not come is a fault of its node."""
-        run, client = outline.metadata.run_id, self._runtime_client
+
+class Parts:
+    """A large answer on its way: its outline, and those of its parts that have come."""
+
+    def __init__(self, outline: Message, tree: ObjectTree) -> None:
+        """Have none of the parts that the tree names."""
+        self._outline, self._root = outline, tree.object_id
+        self._missing = [one.object_id for one in iterate_object_tree(tree)]
+        self._found: dict[str, bytes] = {}
+
+    def answer(self, client: RuntimeHttpClient, node: Node) -> Message | None:
+        """Return the answer, None where parts are still missing, and a fault of its node where it is none.
+
+        Whose answer it is says the outline, which the SuperLink has held against its node; the parts could say another.
+        """
+        run = self._outline.metadata.run_id
+        pull = make_pull_object_fn_protobuf(client.PullObject, node, run)
         try:
-            whole = pull_and_inflate_object_from_tree(
-                tree,
-                make_pull_object_fn_protobuf(client.PullObject, self.node, run),
-                make_confirm_message_received_fn_protobuf(client.ConfirmMessageReceived, self.node, run),
-                return_type=Message,
-                max_time=LONGEST_LOOK,
-                initial_backoff=FIRST_WAIT,
-                backoff_cap=LONGEST_WAIT,
-            )
-        except ObjectPullError:
-            fault = Error(code=ErrorCode.MESSAGE_UNAVAILABLE, reason="parts of its answer did not arrive")
-            return make_message(metadata=outline.metadata, error=fault)
-        whole.metadata.__dict__["_message_id"] = tree.object_id
-        return whole
+            while self._missing:
+                self._found[self._missing[0]] = pull(self._missing[0])
+                del self._missing[0]
+            whole = inflate_object_from_contents(self._root, self._found)
+            if not isinstance(whole, Message) or not whole.has_content():
+                raise TypeError("no message with content")
+        except ObjectUnavailableError:
+            return None
+        except httpx.HTTPError:
+            raise
+        except Exception as error:  # what a node sends may break any rule of Flower's
+            return self._fault(type(error).__name__)
+        make_confirm_message_received_fn_protobuf(client.ConfirmMessageReceived, node, run)(self._root)
+        return make_message(metadata=self._outline.metadata, content=whole.content)
+
+    def _fault(self, kind: str) -> Message:
+        reason = f"the parts of its answer cannot be put together ({kind})"
+        return make_message(
+            metadata=self._outline.metadata, error=Error(code=ErrorCode.MESSAGE_UNAVAILABLE, reason=reason)
+        )
 
 
 def _slices(whole: Sequence[T]) -> Iterator[Sequence[T]]:

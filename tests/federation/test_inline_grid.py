@@ -20,7 +20,7 @@ from flwr.proto.fleet_pb2 import PullMessagesRequest
 from flwr.proto.message_pb2 import ObjectTree
 from flwr.proto.node_pb2 import Node as FlowerNode
 from flwr.supercore.constant import NOOP_FEDERATION_ID, TaskType
-from flwr.supercore.inflatable.inflatable_utils import ObjectUnavailableError
+from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.superlink.config_loader import get_federation_manager, get_objectstore_linkstate_factories
@@ -179,17 +179,61 @@ def test_an_answer_is_given_once(world: World) -> None:
     assert not [message for message in again if message.has_content()]
 
 
-def test_a_large_answer_whose_parts_do_not_come_is_a_fault_of_its_node(
+def test_a_large_answer_that_is_still_on_its_way_holds_nobody_up(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is told under the question that it answers, and nothing waits for ever."""
+    """The others are given at once, and it is given as soon as its last part is there."""
+    store, late = world.state.store_object, list[tuple[Any, ...]]()
 
-    def never(_object_id: str) -> bytes:
-        raise ObjectUnavailableError(_object_id)
+    def holding(*words: Any) -> None:
+        late.append(words)
 
-    monkeypatch.setattr("server.coordination.inline_grid.LONGEST_LOOK", 0.3)
-    monkeypatch.setattr("server.coordination.inline_grid.make_pull_object_fn_protobuf", lambda *_: never)
+    questions = [world.question(SMALL), world.question(SMALL + 1)]
+    monkeypatch.setattr(world.state, "store_object", holding)
+    (small,) = world.answered(
+        questions, lambda message, _: echo(message, _, _size_for(message, questions[0]))
+    )
+    assert small.metadata.reply_to_message_id == questions[1].metadata.message_id
+    names = [question.metadata.message_id for question in questions]
+    assert not list(world.grid.pull_messages(names[:1]))
+    for words in late:
+        store(*words)
+    (large,) = world.grid.pull_messages(names[:1])
+    assert large.metadata.reply_to_message_id == names[0]
+    np.testing.assert_array_equal(large.content.array_records["public"]["tower"].numpy(), _array(LARGE))
+
+
+def test_a_node_cannot_answer_for_another_by_what_its_parts_say(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The SuperLink has checked the outline; what the parts say of sender and question counts for nothing."""
+
+    def forged(root: str, parts: dict[str, bytes]) -> Any:
+        whole: Any = inflate_object_from_contents(root, parts)
+        whole.metadata.__dict__["_reply_to_message_id"] = "somebody else's question"
+        return whole
+
+    monkeypatch.setattr("server.coordination.inline_grid.inflate_object_from_contents", forged)
+    question = world.question(SMALL)
+    (answer,) = world.answered([question], partial(echo, size=LARGE))
+    assert answer.has_content()
+    assert answer.metadata.reply_to_message_id == question.metadata.message_id
+
+
+def test_parts_that_make_no_message_are_a_fault_of_their_node(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told under the question that it answers, and the run goes on."""
+
+    def spoilt(*_: object) -> Message:
+        raise KeyError("no such child")
+
+    monkeypatch.setattr("server.coordination.inline_grid.inflate_object_from_contents", spoilt)
     question = world.question(SMALL)
     (answer,) = world.answered([question], partial(echo, size=LARGE))
     assert answer.has_error()
     assert answer.metadata.reply_to_message_id == question.metadata.message_id
+
+
+def _size_for(message: Message, first: Message) -> int:
+    return LARGE if message.metadata.message_id == first.metadata.message_id else SMALL
