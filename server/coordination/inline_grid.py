@@ -92,7 +92,7 @@ class Parts:
     def answer(self, client: RuntimeHttpClient, node: Node) -> Message | None:
         """Return the answer, None where parts are still missing, and a fault of its node where it is none.
 
-        Whose answer it is says the outline, which the SuperLink has held against its node; the parts could say another.
+        Whose answer it is says the outline, which the SuperLink has checked; the parts could say another.
         """
         run = self._outline.metadata.run_id
         pull = make_pull_object_fn_protobuf(client.PullObject, node, run)
