@@ -105,7 +105,7 @@ def _settings(what: str, value: Any) -> dict[str, Scalar]:
 
 
 def _whole_for_float(name: str, one: Scalar) -> bool:
-    return SETTINGS.get(name) is float and type(one) is int
+    return type(SETTINGS.get(name)) is float and type(one) is int
 
 
 _WORDS: Final[dict[str, type[StrEnum]]] = {"Trust": Trust, "KeysMadeBy": KeysMadeBy}

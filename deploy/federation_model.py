@@ -28,16 +28,30 @@ _ID: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?", re.A
 RESERVED: Final = frozenset({"coordinator", "devices", "everyone"})
 """Ids that mean something else in ledgers, on the wire and among the kits."""
 
-SETTINGS: Final[Mapping[str, type[Scalar]]] = {
-    **dict.fromkeys(("dim", "runs", "minimum-nodes", "buckets", "seed"), int),
-    **dict.fromkeys(("recency", "prior", "damping", "timeout"), float),
-    **dict.fromkeys(("linkage", "fusion"), bool),
-    **dict.fromkeys(("clock", "basket-kinds", "loss", "user-tower", "encoder", "basis", "combine"), str),
+SETTINGS: Final[Mapping[str, Scalar]] = {
+    "dim": 128,
+    "runs": 1,
+    "minimum-nodes": 0,
+    "buckets": 1,
+    "seed": -1,
+    "recency": 0.5,
+    "prior": 0.25,
+    "damping": 0.2,
+    "timeout": 600.0,
+    "linkage": False,
+    "fusion": False,
+    "clock": "seconds",
+    "basket-kinds": "",
+    "loss": "sampled_softmax",
+    "user-tower": "pooling",
+    "encoder": "hashed",
+    "basis": "items",
+    "combine": "sum",
 }
-"""Words of the run configuration that a federation may fix beyond its own, and what they are.
+"""Words of the run configuration that a federation may fix beyond its own, each with what it is where it does not:
+the learner's as in `fedrank simulate`, `minimum-nodes` the minimum cohort, and a seed below 0 the system's entropy.
 
 No seed of the noise is among them: whoever knows it can take the noise away."""
-
 
 CALLED: Final = {"bool": "true or false", "int": "a whole number", "float": "a number", "str": "a text"}
 """What people call the types of words."""
@@ -196,6 +210,6 @@ class Federation:
                 raise FederationFileError(
                     f"settings has a word {word!r}, which means nothing there; it may have {', '.join(SETTINGS)}"
                 )
-            if type(value) is not SETTINGS[word]:
-                called = CALLED[SETTINGS[word].__name__]
+            if type(value) is not type(SETTINGS[word]):
+                called = CALLED[type(SETTINGS[word]).__name__]
                 raise FederationFileError(f"{word} of settings is {value!r}; it must be {called}")

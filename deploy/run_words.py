@@ -2,48 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
+from deploy.federation_model import SETTINGS
 from deploy.kit import CoordinatorKit
-
-Scalar = str | int | float | bool
+from privacy.canonical import Scalar
 
 JOURNAL: Final = "journal"
 """Folder of journals and of the status in the coordinator's data folder."""
-SYSTEM_ENTROPY: Final = -1
-DEFAULTS: Final[dict[str, Scalar]] = {
+OF_PROCESSES: Final[Mapping[str, Scalar]] = {
     "participants": "merchants",
     "ledger-keys": "",
     "offer-version": True,
     "spent-mu2": 0.0,
-    "dim": 128,
-    "clock": "seconds",
-    "linkage": False,
-    "basket-kinds": "",
-    "fusion": False,
-    "loss": "sampled_softmax",
-    "user-tower": "pooling",
-    "encoder": "hashed",
-    "basis": "items",
-    "recency": 0.5,
-    "prior": 0.25,
-    "damping": 0.2,
-    "seed": SYSTEM_ENTROPY,
-    "noise-seed": SYSTEM_ENTROPY,
-    "timeout": 600.0,
-    "buckets": 1,
-    "runs": 1,
-    "combine": "sum",
-    "declared-shoppers": "",
+    "noise-seed": -1,
 }
-"""Words that a manifest may leave open; the learner's are those of `fedrank simulate`."""
+"""Words that are the same in every federation of processes."""
 
 
 def run_words(kit: CoordinatorKit) -> dict[str, Scalar]:
     """Return the configuration of a run; what the authority has signed comes before every default."""
     agreed, data = kit.federation, kit.data
     return {
-        **DEFAULTS,
+        **OF_PROCESSES,
+        **SETTINGS,
         "minimum-nodes": agreed.minimum_cohort,
         **kit.settings,
         "declared-shoppers": ",".join(f"{name}={count}" for name, count in kit.declared_shoppers.items()),

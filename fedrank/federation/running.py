@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
 from deploy.kit import CoordinatorKit
-from deploy.run_words import JOURNAL, Scalar, run_words
+from deploy.run_words import JOURNAL, run_words
+from privacy.canonical import Scalar
 from privacy.key_files import locked
 from server.coordination.journal import CURRENT
 from server.coordination.status import RunStatus, State

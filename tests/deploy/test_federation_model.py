@@ -91,8 +91,8 @@ def test_an_address_is_written_as_it_is_read(text: str) -> None:
 def test_the_words_that_a_federation_may_fix_are_words_of_a_run() -> None:
     """Each is a word of the coordinator's configuration, of the same type or a text that becomes it."""
     run = {name.replace("_", "-"): kind for name, kind in FederationConfig.__annotations__.items()}
-    for word, kind in SETTINGS.items():
-        assert run[word] == kind.__name__ or kind is str
+    for word, default in SETTINGS.items():
+        assert run[word] == type(default).__name__ or isinstance(default, str)
 
 
 def test_a_whole_number_is_a_number_among_the_settings_too(tmp_path: Path) -> None:

@@ -14,12 +14,14 @@ from federations import TEXT, provisioned
 from typer.testing import CliRunner
 
 from deploy.errors import KitError
+from deploy.federation_model import SETTINGS
 from deploy.kit import CoordinatorKit, open_kit
-from deploy.run_words import DEFAULTS, Scalar, run_words
+from deploy.run_words import run_words
 from fedrank.cli import app
 from fedrank.exits import DATA, UNREACHABLE
 from fedrank.federation.running import PATIENCE, RESUMES, Clock, RunFailed, RunGoing, Runner
 from fedrank.federation.status_page import Progress
+from privacy.canonical import Scalar
 from privacy.key_files import locked
 from server.coordination.config import FederationConfig
 from server.coordination.status import RunStatus, State, StatusFile
@@ -118,7 +120,7 @@ def test_a_run_takes_what_the_authority_has_signed_and_defaults_for_the_rest(kit
     agreed = kit.federation
     assert (config.epsilon, config.delta, config.rounds) == (agreed.epsilon, agreed.delta, agreed.rounds)
     assert (config.minimum_cohort, config.shoppers, config.merchants) == (2, 1500, 2)
-    assert config.secure_aggregation and config.dim == agreed.settings["dim"] == 16 and DEFAULTS["dim"] == 128
+    assert config.secure_aggregation and config.dim == agreed.settings["dim"] == 16 and SETTINGS["dim"] == 128
     assert config.run_name == agreed.federation and config.noise_seed < 0 and config.offer_version
 
 
