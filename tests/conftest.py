@@ -1,6 +1,9 @@
 """Fixtures for all tests: databases of both kinds, SQLite in a file and a real PostgreSQL server."""
 
 import gc
+import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +12,21 @@ from hypothesis import settings
 
 from evaluation.bench import postgres
 
+MEMORY, ROOM = Path("/dev/shm"), 8 << 30
+
+
+def use_memory_for_temporary_files() -> None:
+    """Let databases of tests lie in memory where it has room: each of their thousands of commits waits for the disk.
+
+    No test pulls the plug of the machine, which is all that the wait is for.
+    """
+    if "TMPDIR" in os.environ or not os.access(MEMORY, os.W_OK):
+        return
+    if shutil.disk_usage(MEMORY).free >= ROOM and not os.statvfs(MEMORY).f_flag & os.ST_NOEXEC:
+        os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)
+
+
+use_memory_for_temporary_files()
 gc.disable()  # until all tests are collected: what is imported until then stays
 settings.register_profile("fedrank", deadline=None)
 settings.load_profile(
