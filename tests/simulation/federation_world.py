@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
+import tempfile
 from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +49,7 @@ def with_few_features(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("server.coordination.federation.encoder_named", lambda _name: ByTaste())
 
 
+@cache
 def items() -> pl.DataFrame:
     """Items of five tastes, dealt out to four merchants; taste shows in the title and the category."""
     rows = [
@@ -61,6 +67,7 @@ def items() -> pl.DataFrame:
     return pl.DataFrame(rows, schema=ITEM_SCHEMA)
 
 
+@cache
 def events(seed: int = 0) -> pl.DataFrame:
     """About ten events per shopper, nine of ten inside its own taste, over a hundred days."""
     random, catalogue = np.random.default_rng(seed), items()
@@ -115,7 +122,19 @@ def population(
     folder: Path, kind: Participants = Participants.SHOPPERS, frame: pl.DataFrame | None = None
 ) -> Population:
     """The population of all events (or those of `frame`) in `folder`."""
+    if frame is None and not (folder / "keys").exists():
+        made = made_once(kind)
+        shutil.copytree(made.folder, folder, dirs_exist_ok=True)
+        return replace(made, folder=folder)
     return build_population(folder, items(), events() if frame is None else frame, kind)
+
+
+@cache
+def made_once(kind: Participants) -> Population:
+    """The population of all events with new keys, which tests copy: to seal them takes longer than most tests do."""
+    folder = tempfile.TemporaryDirectory()
+    atexit.register(folder.cleanup)
+    return build_population(Path(folder.name), items(), events(), kind)
 
 
 def settings(**changes: Any) -> FederationSettings:
