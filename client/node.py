@@ -88,7 +88,7 @@ def main() -> None:
     settings = {"kit": str(told.kit), "data": str(told.data), "merchant-id": told.merchant}
     place, key = told.data / "flower" / "node-id", read_private(told.key) or b""
     try:
-        with connected(told.coordinator, told.authority, key, place) as connection:
+        with connected(told.coordinator, told.authority, key, place, lambda: stopping.asked) as connection:
             Node(app, connection, settings).run(stopping)
     except KeyboardInterrupt:  # what Flower's connection raises where the coordinator knows the node no more
         raise SystemExit(TURNED_AWAY) from None

@@ -23,6 +23,7 @@ from server.coordination.bundle import RUN, bundle
 from server.coordination.fleet_proxy import LARGE, LARGEST_BODY
 
 connection = importlib.import_module("flwr.supernode.fleet_http_connection")
+retry = importlib.import_module("flwr.supercore.retry")
 heartbeat = importlib.import_module("flwr.supercore.heartbeat")
 
 
@@ -40,6 +41,14 @@ def test_the_names_that_a_node_replaces_are_there() -> None:
     assert "remove_content_from_message(message)" in inspect.getsource(connection.http_request_response)
     assert "FleetHttpClient" in inspect.getsource(connection.http_request_response)
     assert "HEARTBEAT_DEFAULT_INTERVAL" in inspect.getsource(heartbeat.HeartbeatSender._run)
+
+
+def test_the_pauses_of_a_connection_can_be_replaced() -> None:
+    """It makes its invoker by this name, and the invoker waits by this one."""
+    source = inspect.getsource(connection.http_request_response)
+    assert "retry_invoker = make_simple_http_retry_invoker()" in source
+    assert callable(retry.make_simple_http_retry_invoker().wait_function)
+    assert "self.wait_function(" in inspect.getsource(retry.RetryInvoker.invoke)
 
 
 def test_the_connection_takes_and_gives_what_a_node_expects() -> None:
