@@ -122,19 +122,26 @@ def population(
     folder: Path, kind: Participants = Participants.SHOPPERS, frame: pl.DataFrame | None = None
 ) -> Population:
     """The population of all events (or those of `frame`) in `folder`."""
-    if frame is None and not (folder / "keys").exists():
-        made = made_once(kind)
-        shutil.copytree(made.folder, folder, dirs_exist_ok=True)
-        return replace(made, folder=folder)
-    return build_population(folder, items(), events() if frame is None else frame, kind)
+    if frame is None:
+        return population_of(folder, kind, events)
+    return build_population(folder, items(), frame, kind)
+
+
+def population_of(folder: Path, kind: Participants, happened: Callable[[], pl.DataFrame]) -> Population:
+    """The population of what has happened, in `folder`; a folder with keys keeps them."""
+    if (folder / "keys").exists():
+        return build_population(folder, items(), happened(), kind)
+    made = made_once(kind, happened)
+    shutil.copytree(made.folder, folder, dirs_exist_ok=True)
+    return replace(made, folder=folder)
 
 
 @cache
-def made_once(kind: Participants) -> Population:
-    """The population of all events with new keys, which tests copy: to seal them takes longer than most tests do."""
+def made_once(kind: Participants, happened: Callable[[], pl.DataFrame]) -> Population:
+    """A population with new keys, which tests copy: to seal its events takes longer than most tests do."""
     folder = tempfile.TemporaryDirectory()
     atexit.register(folder.cleanup)
-    return build_population(Path(folder.name), items(), events(), kind)
+    return build_population(Path(folder.name), items(), happened(), kind)
 
 
 def settings(**changes: Any) -> FederationSettings:

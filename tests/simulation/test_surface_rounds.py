@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from federation_world import DAY, START, events, place, population, settings, trained, with_few_features
+from federation_world import DAY, START, events, place, population_of, settings, trained, with_few_features
 from numpy.typing import NDArray
 
 from model.features import FUSION_FEATURES, SURFACES
@@ -70,7 +70,7 @@ def wanted(**changes: Any) -> FederationSettings:
 
 def people_of(folder: Path, kind: Participants = Participants.SHOPPERS) -> Population:
     """The population of all visits."""
-    return population(folder, kind, in_visits())
+    return population_of(folder, kind, in_visits)
 
 
 @pytest.mark.parametrize("trust", list(Trust))
