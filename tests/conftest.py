@@ -1,6 +1,7 @@
 """Fixtures for all tests: databases of both kinds, SQLite in a file and a real PostgreSQL server."""
 
 import gc
+import multiprocessing
 import os
 import shutil
 import tempfile
@@ -26,7 +27,22 @@ def use_memory_for_temporary_files() -> None:
         os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)
 
 
+LOADED_BY_CHILDREN = (
+    "pytest",
+    "hypothesis",
+    "psycopg",
+    "alembic.command",
+    "sqlalchemy.dialects.postgresql.psycopg",
+    "client.store_rotation",
+    "client.store_retention",
+    "privacy.key_rotation",
+    "privacy.ledger_place",
+    "privacy.migrations",
+)
+"""What processes that tests fork from a server of their own find loaded: hundreds of them use a database."""
+
 use_memory_for_temporary_files()
+multiprocessing.set_forkserver_preload(list(LOADED_BY_CHILDREN))
 gc.disable()  # until all tests are collected: what is imported until then stays
 settings.register_profile("fedrank", deadline=None)
 settings.load_profile(

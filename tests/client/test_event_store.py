@@ -24,7 +24,7 @@ from privacy.keyring import Keyring
 from privacy.pseudonyms import NotAPseudonym
 from privacy.schema import REVISION_TABLE
 
-_spawn = multiprocessing.get_context("spawn")
+_processes = multiprocessing.get_context("forkserver")
 _ANNA, _BERTA, _CLARA = (f"{number:032x}" for number in range(3))
 
 _texts = st.none() | st.text(min_size=1, max_size=10)
@@ -294,7 +294,7 @@ def _append_many(url: str, tmp_path: Path, writer: int) -> None:
 
 def test_processes_that_write_at_once_lose_and_double_nothing(database_url: str, tmp_path: Path) -> None:
     """Three processes create the store, write one shopper's rows and race for the same event ids."""
-    processes = [_spawn.Process(target=_append_many, args=(database_url, tmp_path, n)) for n in range(3)]
+    processes = [_processes.Process(target=_append_many, args=(database_url, tmp_path, n)) for n in range(3)]
     for process in processes:
         process.start()
     for process in processes:
@@ -336,7 +336,7 @@ def _append_for_ever(url: str, tmp_path: Path, acknowledged: str) -> None:
 def test_a_killed_writer_loses_no_acknowledged_event(database_url: str, tmp_path: Path) -> None:
     """kill -9 in the middle of appending: whatever was acknowledged is there once, batches are whole."""
     acknowledged = tmp_path / "acknowledged"
-    process = _spawn.Process(target=_append_for_ever, args=(database_url, tmp_path, str(acknowledged)))
+    process = _processes.Process(target=_append_for_ever, args=(database_url, tmp_path, str(acknowledged)))
     process.start()
     for _ in range(600):
         if acknowledged.exists() and len(acknowledged.read_text().splitlines()) > 20:

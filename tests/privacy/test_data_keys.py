@@ -18,7 +18,7 @@ from privacy.errors import DamagedDataKeys
 from privacy.keyring import DATABASE_NAME, Keyring
 from privacy.timed_cache import TimedCache
 
-_spawn = multiprocessing.get_context("spawn")
+_processes = multiprocessing.get_context("forkserver")
 _TOKEN_BYTES = TOKEN_OVERHEAD + 32
 
 
@@ -227,8 +227,8 @@ def _newest_of_many(folder: Path, seed: int, found: "multiprocessing.Queue[dict[
 
 def test_processes_that_make_keys_at_once_agree_on_them(folder: Path) -> None:
     """Three processes ask for the same shoppers in different orders; each shopper has one key."""
-    found = _spawn.Queue()
-    processes = [_spawn.Process(target=_newest_of_many, args=(folder, seed, found)) for seed in range(3)]
+    found = _processes.Queue()
+    processes = [_processes.Process(target=_newest_of_many, args=(folder, seed, found)) for seed in range(3)]
     for process in processes:
         process.start()
     answers = [found.get(timeout=60) for _ in processes]

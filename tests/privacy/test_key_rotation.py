@@ -19,7 +19,7 @@ from privacy.keyring_status import status_of
 from privacy.kms import KEY_FILE_NAME
 from privacy.secret_files import SecretFile
 
-_spawn = multiprocessing.get_context("spawn")
+_processes = multiprocessing.get_context("forkserver")
 HOLDERS = ("devices", "shop-1")
 SHOPPERS = [f"{number:032x}" for number in range(1200)]
 
@@ -106,7 +106,7 @@ def test_a_rotation_that_is_killed_harms_nothing_and_is_finished_by_the_next(
 ) -> None:
     """kill -9 at any point: all keys are there, also new ones, and the next rotation leaves one secret of each."""
     before = everything(folder)
-    process = _spawn.Process(target=_rotate_and_die, args=(folder, point))
+    process = _processes.Process(target=_rotate_and_die, args=(folder, point))
     process.start()
     process.join(60)
     assert process.exitcode == -signal.SIGKILL
@@ -144,8 +144,8 @@ def _use(folder: Path, number: int, until: Path, told: "multiprocessing.Queue[tu
 
 def test_others_read_and_make_keys_while_the_upper_layers_rotate(folder: Path, tmp_path: Path) -> None:
     """Two processes go on through four rotations; no key is missed, and all that were made open afterwards."""
-    before, told, until = everything(folder), _spawn.Queue(), tmp_path / "enough"
-    processes = [_spawn.Process(target=_use, args=(folder, number, until, told)) for number in range(2)]
+    before, told, until = everything(folder), _processes.Queue(), tmp_path / "enough"
+    processes = [_processes.Process(target=_use, args=(folder, number, until, told)) for number in range(2)]
     for process in processes:
         process.start()
     while len(Keyring.open(folder).holders()) < 5:

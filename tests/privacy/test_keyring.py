@@ -15,7 +15,7 @@ from privacy.keyring import DATABASE_NAME, FILES_LOCK, Keyring
 from privacy.kms import KEY_FILE_NAME
 from privacy.pseudonyms import NotAPseudonym, Pseudonymiser, check_pseudonyms
 
-_spawn = multiprocessing.get_context("spawn")
+_processes = multiprocessing.get_context("forkserver")
 
 
 def _holder_file(folder: Path) -> Path:
@@ -242,8 +242,10 @@ def _pseudonyms_of_ten(folder: Path, found: "multiprocessing.Queue[list[str]]") 
 
 def test_processes_that_create_a_keyring_at_once_agree_on_its_keys(tmp_path: Path) -> None:
     """Four processes race for an absent keyring and ten holders; all end with the same keys."""
-    found = _spawn.Queue()
-    processes = [_spawn.Process(target=_pseudonyms_of_ten, args=(tmp_path / "keys", found)) for _ in range(4)]
+    found = _processes.Queue()
+    processes = [
+        _processes.Process(target=_pseudonyms_of_ten, args=(tmp_path / "keys", found)) for _ in range(4)
+    ]
     for process in processes:
         process.start()
     answers = [found.get(timeout=60) for _ in processes]

@@ -27,7 +27,7 @@ from privacy.ledger_records import ChargeState
 from privacy.pseudonyms import NotAPseudonym
 
 _START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-_spawn = multiprocessing.get_context("spawn")
+_processes = multiprocessing.get_context("forkserver")
 
 
 class _Clock:
@@ -203,7 +203,7 @@ def test_a_killed_process_leaves_all_of_a_reservation_or_nothing(
     database_url: str, keys: Path, failpoint: str
 ) -> None:
     """kill -9 before the commit leaves no trace; after it all is spent, and no restart refunds or refuses it."""
-    process = _spawn.Process(target=_reserve_and_die, args=(database_url, keys, failpoint))
+    process = _processes.Process(target=_reserve_and_die, args=(database_url, keys, failpoint))
     process.start()
     process.join(60)
     assert process.exitcode == -signal.SIGKILL
@@ -230,9 +230,10 @@ def _reserve_many(url: str, keys: Path, name: str, granted: "multiprocessing.Que
 
 def test_several_processes_together_never_overspend(database_url: str, keys: Path) -> None:
     """Three processes race for overlapping cohorts, from an absent ledger on; no grant is lost."""
-    granted = _spawn.Queue()
+    granted = _processes.Queue()
     processes = [
-        _spawn.Process(target=_reserve_many, args=(database_url, keys, f"p{n}", granted)) for n in range(3)
+        _processes.Process(target=_reserve_many, args=(database_url, keys, f"p{n}", granted))
+        for n in range(3)
     ]
     for process in processes:
         process.start()

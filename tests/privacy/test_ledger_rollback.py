@@ -20,7 +20,7 @@ from privacy.ledger import Ledger
 from privacy.schema import accounts, charges
 from privacy.secret_files import SecretFile, Secrets
 
-_spawn = multiprocessing.get_context("spawn")
+_processes = multiprocessing.get_context("forkserver")
 
 
 @pytest.fixture
@@ -153,7 +153,7 @@ def test_a_crash_between_ledger_and_keyring_is_caught_up(
 ) -> None:
     """kill -9 after the commit leaves the ledger ahead; opening it accepts that, and from then on remembers it."""
     old = backup_of(database_url)
-    process = _spawn.Process(target=_reserve_and_die, args=(database_url, keys))
+    process = _processes.Process(target=_reserve_and_die, args=(database_url, keys))
     process.start()
     process.join(60)
     assert process.exitcode == -signal.SIGKILL
