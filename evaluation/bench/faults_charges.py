@@ -80,7 +80,7 @@ def charge_storm(url: str, keyring_folder: Path, *, processes: int, charges: int
     watch.begin(f"charging from {processes} processes", processes)
     began = time.perf_counter()
     answers: list[_Answers] = []
-    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("forkserver")) as pool:
         for one in pool.map(_present, [url] * processes, [keyring_folder] * processes, work):
             answers.append(one)
             watch.step()
