@@ -25,9 +25,11 @@ from privacy.errors import (
 )
 from privacy.failpoints import passed
 from privacy.federation_identity import IdentityError, node_identity, release_signers
+from privacy.secagg.messages import Masked
 from privacy.secagg.messages import Message as SecureMessage
 from proto.federation import (
     CONTRIBUTION,
+    MASKED,
     PUBLIC,
     REASON,
     RECEIPT,
@@ -251,8 +253,14 @@ def _leaving(task: Task, party: Party | None, parts: stages.Parts) -> RecordDict
     if not parts:
         return RecordDict()
     if task.secure and party is not None:
-        return RecordDict({SECURE: _record(party.masked(task, parts))})
+        return under_masks(party.masked(task, parts))
     return RecordDict({CONTRIBUTION: ArrayRecord({name: Array(value) for name, value in parts.items()})})
+
+
+def under_masks(masked: Masked) -> RecordDict:
+    """Return a masked contribution as it travels: its bytes as an array, which Flower cuts into pieces."""
+    content = ArrayRecord({MASKED: Array(np.frombuffer(masked.content, np.uint8))})
+    return RecordDict({SECURE: ConfigRecord({"signature": masked.signature}), MASKED: content})
 
 
 def _public(message: Message) -> dict[str, NDArray[np.generic]]:

@@ -24,6 +24,9 @@ RECEIPT = "receipt"
 SECURE = "secure"
 """The record of a message of secure aggregation; in a question it names its release under `RELEASE_ID`."""
 
+MASKED = "masked"
+"""The record of a contribution under masks, with one array of bytes: arrays travel in pieces, of whatever length."""
+
 RELEASE_ID = "release_id"
 
 REFUSAL = "refusal"

@@ -5,16 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+from flwr.app import RecordDict
 from numpy.typing import NDArray
 
 from privacy.errors import PrivacyError
 from privacy.secagg.coordinator import Aggregation, Phase
 from privacy.secagg.encoding import decode
 from privacy.secagg.messages import Advertisement, Confirmation, Masked, Message, Shares, Unmasking
-from proto.federation import REASON, RECEIPT, REFUSAL, SECURE, Receipt, Task, WireError
+from proto.federation import MASKED, REASON, RECEIPT, REFUSAL, SECURE, Receipt, Task, WireError
 from server.coordination.aggregate import CohortTooSmall, RefusedContribution, check_cohort, check_receipt
 from server.coordination.buckets import BucketSum
 from server.coordination.collecting import Shapes
@@ -108,13 +109,15 @@ class Bucket:
         if answer.content is None:
             raise RefusedContribution(answer.fault)
         records = answer.content.config_records
+        record: dict[str, Any] = dict(records.get(SECURE, {}))
         if REFUSAL in records:
             raise RefusedContribution(str(records[REFUSAL].get(REASON)))
         if phase is Phase.CONTRIBUTE:
             receipt = Receipt.from_record(records[RECEIPT])
             check_receipt(self.task, self.influence, name, receipt)
             self._behind[name] = receipt.participants
-        self.aggregation.accept(name, ANSWERS[phase].from_record(records[SECURE]))
+            record["content"] = _masked_bytes(answer.content)
+        self.aggregation.accept(name, ANSWERS[phase].from_record(record))
 
     def _check_length(self, values: NDArray[np.float64]) -> None:
         """Refuse a sum that is longer than the shares of all its shoppers can be together."""
@@ -148,6 +151,14 @@ class Bucket:
         members = self.aggregation.survivors or self.aggregation.manifest.cohort
         self.questions, self.is_open = {}, False
         self.refused.append(f"{', '.join(members)} together: {reason}")
+
+
+def _masked_bytes(content: RecordDict) -> bytes:
+    """Return what is under masks; nothing is ever unpickled."""
+    try:
+        return content.array_records[MASKED][MASKED].numpy().tobytes()
+    except (TypeError, ValueError, EOFError) as fault:
+        raise RefusedContribution(f"its arrays cannot be read ({type(fault).__name__})") from fault
 
 
 def _words(fault: Exception) -> str:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from run_words import config
 
 from client.app import app as honest
+from client.app import under_masks
 from client.secure_party import party_at
 from privacy.federation_identity import coordinator_identity
 from privacy.secagg.messages import Masked
@@ -138,18 +139,16 @@ def trained(message: Message, context: Context, values: Values) -> RecordDict:
         model_hash=task.model_hash,
         participants=1,
     )
-    return RecordDict(
-        {RECEIPT: ConfigRecord({**receipt.to_record()}), SECURE: ConfigRecord({**masked.to_record()})}
-    )
+    return RecordDict({**under_masks(masked), RECEIPT: ConfigRecord({**receipt.to_record()})})
 
 
-def sent_by(folder: Path, node: int, task: Task, units: NDArray[Any]) -> ConfigRecord:
+def sent_by(folder: Path, node: int, task: Task, units: NDArray[Any]) -> RecordDict:
     """A well-signed message of a participant's with any integers that it likes, in its present round."""
     party = party_at(str(folder / node_name(node)))
     manifest = party._current(task.release_id).manifest
     bare = Masked(content=units.astype(manifest.dtype).tobytes(), signature=b"")
     signature = party.identity().signer.sign(bare.statement(manifest.digest, node_name(node)))
-    return ConfigRecord({**replace(bare, signature=signature).to_record()})
+    return under_masks(replace(bare, signature=signature))
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from scipy import stats
 from secure_world import (
     DEADLINE,
@@ -24,7 +24,7 @@ from secure_world import (
 )
 
 from privacy.secagg.encoding import encode
-from proto.federation import CONTRIBUTION, REASON, RECEIPT, REFUSAL, SECURE, Task
+from proto.federation import MASKED, REASON, RECEIPT, REFUSAL, SECURE, Task
 from server.coordination.aggregate import CohortTooSmall
 from server.coordination.collecting import Collected
 from server.coordination.config import Combine
@@ -92,8 +92,7 @@ def test_a_recording_coordinator_sees_only_masked_integers(tmp_path: Path, zeros
         answers = [answer for phase in parties.seen.values() for answer in phase]
         recorded = [masked_bytes(answer) for answer in parties.seen["contribute"]]
     assert len(recorded) == 8 * NODES
-    assert all(not answer.array_records and CONTRIBUTION not in answer for answer in answers)
-    assert {name for answer in answers for name in answer} == {SECURE, RECEIPT}
+    assert {name for answer in answers for name in answer} == {SECURE, RECEIPT, MASKED}
     seen = np.concatenate(recorded)
     assert seen.size == 8 * NODES * ENTRIES * 8
     counts = np.bincount(seen, minlength=256)
@@ -108,9 +107,7 @@ def test_a_recording_coordinator_sees_only_masked_integers(tmp_path: Path, zeros
 
 def masked_bytes(answer: RecordDict) -> np.ndarray[Any, Any]:
     """The contribution of an answer as it came over the wire."""
-    content = answer.config_records[SECURE]["content"]
-    assert isinstance(content, bytes)
-    return np.frombuffer(content, np.uint8)
+    return answer.array_records[MASKED][MASKED].numpy()
 
 
 @pytest.mark.parametrize("phase", PHASES)
@@ -174,7 +171,7 @@ def changing(parties: World, node: int, task_: Task, made: Any) -> None:
 
     def tamper(question: Message, answer: RecordDict) -> RecordDict:
         if phase_of(question) == "contribute":
-            answer[SECURE] = sent_by(parties.folder, node, task_, made)
+            answer.update(sent_by(parties.folder, node, task_, made))
         return answer
 
     parties.tampers[node] = tamper
@@ -250,11 +247,9 @@ def test_a_stale_contribution_under_a_new_receipt_is_refused_by_its_signature(tm
     values = contributions(NODES)
     with world(tmp_path, values) as parties:
         parties.collect(task(1))
-        stale = parties.seen["contribute"][6][SECURE]
+        stale = parties.seen["contribute"][6]
         parties.tampers[6] = lambda question, answer: (
-            RecordDict({RECEIPT: answer[RECEIPT], SECURE: stale})
-            if phase_of(question) == "contribute"
-            else answer
+            RecordDict({**stale, RECEIPT: answer[RECEIPT]}) if phase_of(question) == "contribute" else answer
         )
         found = parties.collect(task(2))
     assert_sum(found, values[:6])
@@ -300,6 +295,24 @@ def test_garbage_in_any_phase_is_refused_and_the_round_goes_on(tmp_path: Path, p
     assert_sum(found, values if contributed else values[3:])
     named = sorted({reason.partition(":")[0] for reason in found.refused})
     assert named == ([] if contributed else ["node-0", "node-1", "node-2"])
+
+
+@pytest.mark.parametrize("data", [b"junk", b"\x93NUMPY\x01\x00", b""])
+def test_an_array_that_cannot_be_read_is_refused_and_the_round_goes_on(tmp_path: Path, data: bytes) -> None:
+    """Nothing in it is ever executed."""
+
+    def tamper(question: Message, answer: RecordDict) -> RecordDict:
+        if phase_of(question) == "contribute":
+            answer[MASKED] = ArrayRecord({MASKED: Array("uint8", (4,), "numpy.ndarray", data)})
+        return answer
+
+    values = contributions(NODES)
+    with world(tmp_path, values) as parties:
+        parties.tampers[6] = tamper
+        found = parties.collect(task())
+    assert_sum(found, values[:6])
+    (refusal,) = found.refused
+    assert refusal.startswith("node-6: its arrays cannot be read")
 
 
 def test_an_answer_that_comes_twice_is_added_once(tmp_path: Path) -> None:

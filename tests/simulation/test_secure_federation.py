@@ -14,7 +14,7 @@ from flwr.clientapp import ClientApp
 
 from client.app import app as client_app
 from privacy.plan import Trust
-from proto.federation import CONTRIBUTION, RECEIPT, SECURE
+from proto.federation import MASKED, RECEIPT, SECURE
 from server.coordination.app import MODEL
 from server.coordination.app import app as server_app
 from server.coordination.config import Combine, FederationConfig, Participants
@@ -112,12 +112,11 @@ def test_no_contribution_ever_leaves_in_the_open(tmp_path: Path) -> None:
     people = population(tmp_path, Participants.MERCHANTS)
     wanted = full(participants=Participants.MERCHANTS, trust=Trust.DISTRIBUTED, noise_seed=1)
     _, app = recorded(people, wanted, tmp_path, {})
-    assert {record for reply in app.sent for record in reply.content} == {RECEIPT, SECURE}
-    assert all(not reply.content.array_records for reply in app.sent)
+    assert {record for reply in app.sent for record in reply.content} == {RECEIPT, SECURE, MASKED}
+    assert all({*reply.content.array_records} <= {MASKED} for reply in app.sent)
     trains = [reply for reply in app.sent if reply.metadata.message_type.startswith("train.")]
     assert len(trains) == 4 * 4  # four merchants in four rounds
-    assert all(CONTRIBUTION not in reply.content for reply in trains)
-    masked = b"".join(cast(bytes, reply.content.config_records[SECURE]["content"]) for reply in trains)
+    masked = b"".join(reply.content.array_records[MASKED][MASKED].numpy().tobytes() for reply in trains)
     counts = np.bincount(np.frombuffer(masked, np.uint8), minlength=256)
     expected = len(masked) / 256
     assert ((counts - expected) ** 2 / expected).sum() < 255 + 6 * np.sqrt(2 * 255)
