@@ -23,6 +23,7 @@ from fedrank.exits import BUDGET, DATA, FEDERATION, USAGE
 from model.catalogue import digest_of_ids, read_public_items
 from privacy.accountant import epsilon_of
 from privacy.anonymity import K
+from privacy.keyring import Keyring
 from privacy.ledger_place import ledger_at
 from server.coordination.budget import HOLDER
 from server.registry import Registry
@@ -138,7 +139,6 @@ def test_held_out_events_are_in_no_store(run: tuple[Path, dict[str, Any]], data:
     """The stores hold the train events, all of them older than the first held-out one."""
     from client.store import EventStore
     from evaluation.split import choose, split
-    from privacy.keyring import Keyring
     from simulation.data import load
 
     out, report = run
@@ -321,7 +321,12 @@ def merchants_run(fedrank: Command, data: Path, out: Path, *words: str) -> dict[
 def test_masked_sums_give_the_model_of_ideal_ones_and_the_report_says_which_they_were(
     fedrank: Command, data: Path, tmp_path: Path
 ) -> None:
-    """Ideal is the default; both add the very same numbers up."""
+    """Ideal is the default; both add the very same numbers up, of shoppers with the same pseudonyms."""
+    keys = Keyring.open(tmp_path / "ideal" / "keys")
+    for holder in ("devices", "m0", "m1"):
+        keys.holder(holder)
+    keys.close()
+    shutil.copytree(tmp_path / "ideal", tmp_path / "full")
     noise = ("--trust", "central", "--noise-seed", "5")
     ideal = merchants_run(fedrank, data, tmp_path / "ideal", *noise)
     full = merchants_run(fedrank, data, tmp_path / "full", *noise, "--secure-aggregation", "full")
