@@ -17,7 +17,8 @@ from evaluation.load.generator import write_bodies
 from evaluation.load.plan import Outcome, Plan
 from evaluation.load.processes import family
 
-_ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+_ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": ""}
+"""One thread, and modules that are compiled once, as those of an installed package are."""
 _COMMAND_LINE = "from fedrank.cli import main; main()"
 _STOP_SECONDS = 20
 _LAST_WORDS = 400
@@ -56,7 +57,7 @@ def echoing(answers: Sequence[bytes], folder: Path) -> Iterator[Server]:
 @contextmanager
 def _started(words: Sequence[str]) -> Iterator[Server]:
     began = time.perf_counter()
-    environment = {**os.environ, **_ONE_THREAD}
+    environment = {**os.environ, **_ENVIRONMENT}
     with TemporaryFile("w+") as told:
         process = subprocess.Popen(
             [sys.executable, *words], stdout=subprocess.PIPE, stderr=told, text=True, env=environment
