@@ -10,10 +10,11 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from numpy.typing import NDArray
 
 from proto.federation import CONTRIBUTION, PUBLIC, RECEIPT, TASK, Receipt, Task, WireError
-from server.coordination.aggregate import RoundSum
+from server.coordination.aggregate import RefusedContribution, RoundSum
 from server.coordination.collecting import Collected, Shapes, with_layout
 from server.coordination.exchange import Exchange, PublicArrays
 from server.coordination.influence import Influence
+from server.coordination.tensors import tensor_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,15 +64,15 @@ def _add(round_sum: RoundSum, name: str, content: RecordDict) -> None:
         return
     try:
         parts = _parts(content)
-    except (TypeError, ValueError, EOFError) as fault:
-        round_sum.refuse(name, f"its arrays cannot be read ({type(fault).__name__})")
+    except RefusedContribution as fault:
+        round_sum.refuse(name, str(fault))
         return
     round_sum.add(name, receipt, parts)
 
 
 def _parts(content: RecordDict) -> dict[str, NDArray[np.generic]]:
-    """Return the arrays of an answer; what is not a plain tensor raises, and nothing is ever unpickled."""
+    """Return the arrays of an answer; raises `RefusedContribution` for what is not a plain tensor."""
     records = content.array_records
     if CONTRIBUTION not in records:
         return {}
-    return {name: array.numpy() for name, array in records[CONTRIBUTION].items()}
+    return {name: tensor_of(array) for name, array in records[CONTRIBUTION].items()}

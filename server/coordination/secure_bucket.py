@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
-from flwr.app import RecordDict
 from numpy.typing import NDArray
 
 from privacy.errors import PrivacyError
@@ -21,6 +20,7 @@ from server.coordination.buckets import BucketSum
 from server.coordination.collecting import Shapes
 from server.coordination.exchange import Answer, one_line
 from server.coordination.influence import Influence
+from server.coordination.tensors import tensor_of
 
 log = logging.getLogger("fedrank.coordination")
 
@@ -116,7 +116,7 @@ class Bucket:
             receipt = Receipt.from_record(records[RECEIPT])
             check_receipt(self.task, self.influence, name, receipt)
             self._behind[name] = receipt.participants
-            record["content"] = _masked_bytes(answer.content)
+            record["content"] = tensor_of(answer.content.array_records[MASKED][MASKED]).tobytes()
         self.aggregation.accept(name, ANSWERS[phase].from_record(record))
 
     def _check_length(self, values: NDArray[np.float64]) -> None:
@@ -151,14 +151,6 @@ class Bucket:
         members = self.aggregation.survivors or self.aggregation.manifest.cohort
         self.questions, self.is_open = {}, False
         self.refused.append(f"{', '.join(members)} together: {reason}")
-
-
-def _masked_bytes(content: RecordDict) -> bytes:
-    """Return what is under masks; nothing is ever unpickled."""
-    try:
-        return content.array_records[MASKED][MASKED].numpy().tobytes()
-    except (TypeError, ValueError, EOFError) as fault:
-        raise RefusedContribution(f"its arrays cannot be read ({type(fault).__name__})") from fault
 
 
 def _words(fault: Exception) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from broken_arrays import UNREADABLE
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, RecordDict
 from flwr.proto.node_pb2 import NodeInfo
 from run_words import config
@@ -177,6 +178,10 @@ def test_of_two_nodes_under_one_name_one_is_asked() -> None:
         (fixed(answer(RECORD, Array("float64", (4,), "numpy.ndarray", b"garbage"))), "cannot be read"),
         (fixed(answer(RECORD, Array("float64", (4,), "numpy.ndarray", b""))), "cannot be read"),
         (fixed(answer(RECORD, Array("float64", (4,), "torch.tensor", b"\x80\x04N."))), "cannot be read"),
+        *(
+            (fixed(answer(RECORD, Array("float64", (4,), "numpy.ndarray", data))), "cannot be read")
+            for data in UNREADABLE
+        ),
         (fixed(answer(RECORD, None)), "holds no contribution"),
         (failing, "its node failed: ArithmeticError: no memory"),
     ],

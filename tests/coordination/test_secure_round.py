@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from broken_arrays import UNREADABLE
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from scipy import stats
 from secure_world import (
@@ -297,7 +298,7 @@ def test_garbage_in_any_phase_is_refused_and_the_round_goes_on(tmp_path: Path, p
     assert named == ([] if contributed else ["node-0", "node-1", "node-2"])
 
 
-@pytest.mark.parametrize("data", [b"junk", b"\x93NUMPY\x01\x00", b""])
+@pytest.mark.parametrize("data", [b"junk", b"", *UNREADABLE])
 def test_an_array_that_cannot_be_read_is_refused_and_the_round_goes_on(tmp_path: Path, data: bytes) -> None:
     """Nothing in it is ever executed."""
 
