@@ -30,7 +30,7 @@ from flwr.superlink.servicer.runtime import runtime_handlers
 from client.node import Node
 from client.node_connection import Connection
 from proto.federation import INLINE_BYTES
-from server.coordination.inline_grid import AT_ONCE, InlineGrid
+from server.coordination.inline_grid import AT_ONCE, PARTS_AT_ONCE, InlineGrid
 
 SMALL, LARGE = 1000, INLINE_BYTES
 
@@ -233,6 +233,52 @@ def test_parts_that_make_no_message_are_a_fault_of_their_node(
     (answer,) = world.answered([question], partial(echo, size=LARGE))
     assert answer.has_error()
     assert answer.metadata.reply_to_message_id == question.metadata.message_id
+
+
+def test_many_parts_take_many_looks(world: World) -> None:
+    """A look asks for a few, so that a deadline can come in between; the answer comes whole in the end."""
+    count = 3 * PARTS_AT_ONCE
+    arrays = {f"part {number}": Array(np.full(9000 + number, number)) for number in range(count)}
+
+    def scattered(message: Message, _context: Context) -> Message:
+        return Message(RecordDict({"public": ArrayRecord(arrays)}), reply_to=message)
+
+    question = world.question(SMALL)
+    assert not world.answered([question], scattered)
+    assert world.grid.requests.count("PullObject") == PARTS_AT_ONCE
+    looks, found = 1, list[Message]()
+    while not found:
+        looks, found = looks + 1, list(world.grid.pull_messages([question.metadata.message_id]))
+    assert looks >= count / PARTS_AT_ONCE
+    np.testing.assert_array_equal(
+        found[0].content.array_records["public"]["part 7"].numpy(), arrays["part 7"].numpy()
+    )
+
+
+@pytest.mark.parametrize("same", [False, True])
+def test_an_answer_beyond_all_bounds_is_a_fault_of_its_node(
+    world: World, monkeypatch: pytest.MonkeyPatch, same: bool
+) -> None:
+    """Also where it is one small piece many times over."""
+    monkeypatch.setattr("server.coordination.inline_grid.LARGEST_ANSWER", 12 * INLINE_BYTES)
+    array = np.zeros(20 * INLINE_BYTES, np.uint8) if same else _array(20 * INLINE_BYTES)
+
+    def huge(message: Message, _context: Context) -> Message:
+        return Message(RecordDict({"public": ArrayRecord({"tower": Array(array)})}), reply_to=message)
+
+    (answer,) = world.answered([world.question(SMALL)], huge)
+    assert answer.has_error() and "LongerThanAnySum" in str(answer.error.reason)
+
+
+def test_parts_of_an_answer_that_nobody_waits_for_are_forgotten(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They would stay in memory until the run ends, round by round."""
+    monkeypatch.setattr(world.state, "store_object", lambda *_: None)
+    assert not world.answered([world.question(SMALL)], partial(echo, size=LARGE))
+    assert world.grid._coming
+    assert not list(world.grid.pull_messages([]))
+    assert not world.grid._coming
 
 
 def _size_for(message: Message, first: Message) -> int:
