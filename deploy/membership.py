@@ -21,6 +21,7 @@ from deploy.provisioning import add_merchant, renew_coordinator, renew_node, wan
 from deploy.shared_files import CATALOGUES, MODEL, write_revoked, write_shared
 from privacy.certificate_authority import REVOKED, CertificateAuthority
 from privacy.certificates import certificates_in, read_certificate
+from privacy.errors import CertificateError
 from privacy.member_certificates import FORMER
 
 COORDINATOR_ID = "coordinator"
@@ -134,6 +135,13 @@ class Operator:
 def _keep_former(members: Path, retired: bytes, now: datetime) -> None:
     """Add a certificate to those that were given up, without those that would have ended by now."""
     path = members / f"{FORMER}.pem"
-    known = certificates_in(path.read_bytes()) if path.is_file() else []
-    kept = [pem for pem in (*known, retired) if read_certificate(pem).ends > now.timestamp()]
+    kept = [pem for pem in (*_former_at(path), retired) if read_certificate(pem).ends > now.timestamp()]
     write_public(path, b"".join(kept))
+
+
+def _former_at(path: Path) -> list[bytes]:
+    """Return the certificates of the list; one that is empty or damaged lets nobody in, and must keep nobody in."""
+    try:
+        return certificates_in(path.read_bytes())
+    except (FileNotFoundError, CertificateError):
+        return []

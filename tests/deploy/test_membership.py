@@ -208,6 +208,20 @@ def test_former_certificates_are_kept_for_as_long_as_they_would_be_valid(tmp_pat
         assert former == (b"".join(known) if later < timedelta(days=300) else b"")
 
 
+@pytest.mark.parametrize("former", [b"", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
+def test_no_list_of_former_certificates_stands_in_the_way_of_a_revocation(
+    tmp_path: Path, former: bytes
+) -> None:
+    """It is empty once all of them have ended, and a damaged one only loses words for whoever was a member."""
+    kits = provisioned(tmp_path)
+    for folder in (kits.coordinator, kits.authority):
+        (folder / "members/_former.pem").write_bytes(former)
+    retired = (kits.merchant("south") / "node.pem").read_bytes()
+    Operator.open(kits.root).revoke("south", NOW)
+    assert not (kits.coordinator / "members/south.pem").exists()
+    assert (kits.coordinator / "members/_former.pem").read_bytes() == retired
+
+
 def test_the_operator_makes_no_key_for_a_merchant_that_makes_its_own(site: tuple[Kits, Path]) -> None:
     """The refusal says what to do instead."""
     operator = Operator.open(site[0].root)
