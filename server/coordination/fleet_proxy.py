@@ -11,6 +11,7 @@ import asyncio
 import binascii
 import logging
 from base64 import b64decode
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import Final
 
@@ -52,6 +53,8 @@ BODY_SECONDS: Final = 60.0
 ANSWER_SECONDS: Final = 30.0
 CALLS_AT_ONCE: Final = 64
 """Calls of which bodies are held in memory at one time; others wait."""
+CALLS_OF_A_MEMBER: Final = 8
+"""Those of one member, whose others wait for its own alone: a node has two bodies on their way, and its heartbeat."""
 FORWARDED_AT_ONCE: Final = 4
 """Calls that the SuperLink works on at one time: its database takes one writer, and more of them only wait."""
 _LONGEST_HEADER: Final = 4096
@@ -70,6 +73,7 @@ class FleetProxy:
         """Forward to the SuperLink that the client's base address names; `mail` looks into its database."""
         self._members, self._mail, self._superlink = members, mail, superlink
         self._places = asyncio.Semaphore(CALLS_AT_ONCE)
+        self._places_of = defaultdict[str, asyncio.Semaphore](lambda: asyncio.Semaphore(CALLS_OF_A_MEMBER))
         self._turns = asyncio.Semaphore(FORWARDED_AT_ONCE)
         self._questions = HeldQuestions()
         self._turned_away: dict[str, str] = {}
@@ -94,7 +98,7 @@ class FleetProxy:
             self._welcome(merchant)
             if call == PULL:
                 return await self._held(request, merchant)
-            async with self._places:
+            async with self._places_of[merchant], self._places:
                 body = await self._body(request, call, merchant)
                 return body if isinstance(body, Response) else await self._forwarded(request, call, body)
         except NotAMember as refusal:

@@ -21,7 +21,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from server.coordination import fleet_proxy
-from server.coordination.fleet_proxy import SMALL, FleetProxy
+from server.coordination.fleet_proxy import CALLS_AT_ONCE, SMALL, FleetProxy
 from server.coordination.held_questions import HELD_AT_ONCE
 from server.coordination.mail import Mail
 from server.coordination.members import LOOK_SECONDS
@@ -199,6 +199,29 @@ def test_a_body_that_comes_too_slowly_is_given_up(door: Door, monkeypatch: pytes
         await asyncio.sleep(30)
 
     assert door.post(BEAT, stuck()).status_code == 408
+
+
+def test_a_member_that_sends_slowly_leaves_places_to_the_others(door: Door) -> None:
+    """However many calls of north have begun, south's heartbeat goes through at once."""
+    south = door.headers(door.fellowship.admit("south"))
+
+    async def stuck() -> AsyncIterator[bytes]:
+        yield b"begin"
+        await asyncio.sleep(30)
+
+    async def all_call(client: httpx.AsyncClient) -> httpx.Response:
+        slow = [
+            asyncio.create_task(client.post(BEAT, content=stuck(), headers=door.headers()))
+            for _ in range(CALLS_AT_ONCE + 1)
+        ]
+        await asyncio.sleep(0.5)
+        try:
+            return await asyncio.wait_for(client.post(BEAT, headers=south), 10)
+        finally:
+            for task in slow:
+                task.cancel()
+
+    assert door.run(all_call).status_code == 200
 
 
 @dataclass
