@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +17,9 @@ from server.coordination.influence import Influence
 from server.errors import ServerError
 
 Parts = Mapping[str, NDArray[np.generic]]
+
+LONGEST_HEADER: Final = 16 * 1024
+"""Bytes that an array's type and shape take at most as it travels."""
 
 
 class RefusedContribution(ServerError, ValueError):
@@ -83,9 +88,21 @@ class RoundSum:
             self._check_part(part, value)
         self._check_length(name, receipt.participants, parts)
 
-    def _check_part(self, name: str, value: NDArray[np.generic]) -> None:
+    def check_room(self, name: str, size: int) -> None:
+        """Raise `RefusedContribution` where a part of so many bytes as it travels cannot be one of this sum."""
+        self._check_name(name)
+        entries = math.prod(self.shapes[name])
+        if size > 8 * entries + LONGEST_HEADER:
+            raise RefusedContribution(
+                f"part {name!r} has {size:,} bytes, too many for its {entries:,} entries"
+            )
+
+    def _check_name(self, name: str) -> None:
         if name not in self.shapes:
             raise RefusedContribution(f"part {name!r} is not part of stage {self.task.stage}")
+
+    def _check_part(self, name: str, value: NDArray[np.generic]) -> None:
+        self._check_name(name)
         if value.shape != self.shapes[name]:
             raise RefusedContribution(
                 f"part {name!r} has shape {value.shape}, the round's is {self.shapes[name]}"

@@ -63,16 +63,20 @@ def _add(round_sum: RoundSum, name: str, content: RecordDict) -> None:
         round_sum.refuse(name, f"its answer has no valid receipt: {fault}")
         return
     try:
-        parts = _parts(content)
+        parts = _parts(content, round_sum)
     except RefusedContribution as fault:
         round_sum.refuse(name, str(fault))
         return
     round_sum.add(name, receipt, parts)
 
 
-def _parts(content: RecordDict) -> dict[str, NDArray[np.generic]]:
-    """Return the arrays of an answer; raises `RefusedContribution` for what is not a plain tensor."""
+def _parts(content: RecordDict, round_sum: RoundSum) -> dict[str, NDArray[np.generic]]:
+    """Return the arrays of an answer; raises `RefusedContribution` for what has no place in the sum, unread.
+
+    One array may stand under any number of names: read, each is an array of its own.
+    """
     records = content.array_records
-    if CONTRIBUTION not in records:
-        return {}
-    return {name: tensor_of(array) for name, array in records[CONTRIBUTION].items()}
+    found = dict(records[CONTRIBUTION]) if CONTRIBUTION in records else {}
+    for name, array in found.items():
+        round_sum.check_room(name, len(array.data))
+    return {name: tensor_of(array) for name, array in found.items()}

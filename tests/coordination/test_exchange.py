@@ -196,6 +196,18 @@ def test_a_malformed_answer_is_refused_by_name_and_the_others_are_kept(bad: Answ
         collected(fixed(HONEST), bad, minimum_cohort=4)
 
 
+@pytest.mark.parametrize("name", ["devices", "elsewhere"])
+def test_what_has_no_place_in_the_sum_is_refused_unread(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A part that is too long, or of a name that nobody asked for, takes no memory beyond what has come."""
+    read = list[Array]()
+    monkeypatch.setattr("server.coordination.open_round.tensor_of", read.append)
+    found = collected(
+        fixed(RecordDict({**HONEST, CONTRIBUTION: ArrayRecord({name: Array(np.ones(10_000))})}))
+    )
+    assert found.refused[0].startswith(f"node-0: part {name!r}")
+    assert found.participants == 0 and read == []
+
+
 def test_a_pickled_answer_is_never_executed() -> None:
     """An array of Python objects is refused unread."""
     header = b"{'descr': '|O', 'fortran_order': False, 'shape': (1,), }".ljust(117) + b"\n"
