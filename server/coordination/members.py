@@ -150,14 +150,15 @@ def _former(pem: bytes | None, domain: str) -> dict[bytes, tuple[str, MemberCert
 
 
 def _refusal(known: _Known, public_key: bytes, message: bytes, signature: bytes) -> NotAMember:
-    """Return why a key of no member is turned away; whoever was one, and signs with it, learns what became of it."""
+    """Return why a key of no member is turned away; whoever was one learns what became of its certificate."""
     merchant, member = known.former.get(public_key, ("", None))
     if member is None:
         return NotAMember("", "the node's key belongs to no member; send the operator the certificate again")
-    try:
-        known.trusted.check(merchant, member.certificate, message, signature)
-    except CertificateError as error:
-        return NotAMember(merchant, str(error))
+    if merchant not in {name for name, _ in known.by_key.values()}:
+        try:
+            known.trusted.check(merchant, member.certificate, message, signature)
+        except CertificateError as error:
+            return NotAMember(merchant, str(error))
     return NotAMember(
         merchant, f"the certificate of {merchant} was replaced; start the node with the new one"
     )

@@ -78,6 +78,16 @@ def test_a_member_that_was_struck_off_is_told_that_it_is_revoked(fellowship: Fel
         assert refusal.value.merchant == "north" and read.keys() == {}
 
 
+def test_a_member_with_a_new_certificate_is_told_to_start_its_node_with_that(fellowship: Fellowship) -> None:
+    """A rotation revokes the former one too: who reads only that would ask for another rotation."""
+    former = fellowship.admit("north")
+    fellowship.strike_off("north")
+    new = fellowship.admit("north")
+    with pytest.raises(NotAMember, match="was replaced; start the node with the new one"):
+        check(fellowship.members(), former)
+    assert check(fellowship.members(), new) == "north"
+
+
 def test_a_former_certificate_lets_nobody_in_where_the_list_is_late(fellowship: Fellowship) -> None:
     """The folder has come and the revocation list has not: its key is out all the same."""
     key = fellowship.admit("north")
