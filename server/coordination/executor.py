@@ -34,6 +34,7 @@ from privacy.errors import PrivacyError
 from privacy.key_files import read_private
 from proto.readiness import tell_ready
 from server.coordination.bundle import RUN
+from server.coordination.ending import RunStopped, Stopped
 from server.coordination.inline_grid import InlineGrid
 from server.coordination.superlink import SuperLink
 from server.coordination.superlink_files import SuperLinkError, SuperLinkFiles
@@ -46,14 +47,6 @@ _ACQUIRE: Final = "/flwr.proto.Runtime/AcquireTask"
 _RUN_NAME: Final = re.compile(r"[0-9a-f]{32}")
 
 ServerApp = Callable[[Grid, Context], None]
-
-
-class Stopped(Exception):
-    """The supervisor ends this process."""
-
-
-class RunStopped(Exception):
-    """The SuperLink ends the run."""
 
 
 def main() -> None:

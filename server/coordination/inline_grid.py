@@ -31,10 +31,12 @@ from flwr.supercore.inflatable.inflatable_protobuf_utils import (
     make_pull_object_fn_protobuf,
 )
 from flwr.supercore.inflatable.inflatable_utils import ObjectUnavailableError, inflate_object_from_contents
+from flwr.supercore.run import RunNotRunningException
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.superlink.grid import HttpGrid
 
 from proto.federation import INLINE_BYTES, LARGEST_LAYOUT
+from server.coordination.ending import Ending
 
 T = TypeVar("T")
 
@@ -127,7 +129,7 @@ class Parts:
                 raise TypeError("no message with content")
         except ObjectUnavailableError:
             return None
-        except httpx.HTTPError:
+        except (httpx.HTTPError, RunNotRunningException, Ending):  # none of them is the node's doing
             raise
         except Exception as error:  # what a node sends may break any rule of Flower's
             return self._fault(type(error).__name__)

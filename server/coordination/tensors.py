@@ -7,6 +7,7 @@ from flwr.app import Array
 from numpy.typing import NDArray
 
 from server.coordination.aggregate import RefusedContribution
+from server.coordination.ending import Ending
 
 
 def tensor_of(array: Array) -> NDArray[np.generic]:
@@ -18,6 +19,8 @@ def tensor_of(array: Array) -> NDArray[np.generic]:
     """
     try:
         found: object = array.numpy()
+    except Ending:
+        raise
     except Exception as fault:
         raise _unreadable(type(fault).__name__) from fault
     if not isinstance(found, np.ndarray):  # an archive of arrays is read as one of another type

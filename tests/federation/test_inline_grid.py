@@ -21,7 +21,7 @@ from flwr.proto.message_pb2 import ObjectTree
 from flwr.proto.node_pb2 import Node as FlowerNode
 from flwr.supercore.constant import NOOP_FEDERATION_ID, TaskType
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
-from flwr.supercore.run import Run
+from flwr.supercore.run import Run, RunNotRunningException
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.superlink.config_loader import get_federation_manager, get_objectstore_linkstate_factories
 from flwr.superlink.servicer.fleet import fleet_handlers
@@ -30,6 +30,7 @@ from flwr.superlink.servicer.runtime import runtime_handlers
 from client.node import Node
 from client.node_connection import Connection
 from proto.federation import INLINE_BYTES
+from server.coordination.ending import RunStopped, Stopped
 from server.coordination.inline_grid import AT_ONCE, PARTS_AT_ONCE, InlineGrid
 
 SMALL, LARGE = 1000, INLINE_BYTES
@@ -233,6 +234,20 @@ def test_parts_that_make_no_message_are_a_fault_of_their_node(
     (answer,) = world.answered([question], partial(echo, size=LARGE))
     assert answer.has_error()
     assert answer.metadata.reply_to_message_id == question.metadata.message_id
+
+
+@pytest.mark.parametrize("end", [Stopped, RunStopped, RunNotRunningException])
+def test_an_end_amid_a_large_answer_is_no_fault_of_its_node(
+    world: World, monkeypatch: pytest.MonkeyPatch, end: type[Exception]
+) -> None:
+    """A signal may come at any moment: the process, or the run, ends all the same."""
+
+    def ending(*_: object) -> Message:
+        raise end
+
+    monkeypatch.setattr("server.coordination.inline_grid.inflate_object_from_contents", ending)
+    with pytest.raises(end):
+        world.answered([world.question(SMALL)], partial(echo, size=LARGE))
 
 
 def test_many_parts_take_many_looks(world: World) -> None:
