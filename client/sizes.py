@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -20,9 +21,20 @@ BYTES_OF_ENTRY: Final = 128
 under noise and masks, as measured."""
 
 
-def memory_of_machine() -> int:
-    """Return the bytes of memory of this machine: what is free of them would tell how much its shoppers have done."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+LIMIT: Final = Path("/sys/fs/cgroup/memory.max")
+"""Where Linux tells a container how much memory it may use; "max" is no limit."""
+
+
+def memory_of_machine(limit: Path = LIMIT) -> int:
+    """Return the bytes of memory that this machine has, or this container may use.
+
+    What is free of them would tell how much its shoppers have done.
+    """
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        return min(whole, int(limit.read_text(encoding="ascii")))
+    except (OSError, ValueError):
+        return whole
 
 
 def check_sizes(task: Task, cohort: Cohort, public: Public, memory: Callable[[], int]) -> None:

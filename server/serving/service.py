@@ -33,7 +33,7 @@ from server.serving.stores import FeedbackEvent, FeedbackSink, ProfileSource
 from server.serving.wire import read_query
 from server.serving.wire_plain import plain_question
 
-NAME = pb.DESCRIPTOR.services_by_name["RankingService"].full_name
+NAME: str = pb.DESCRIPTOR.services_by_name["RankingService"].full_name
 PROFILE_UNAVAILABLE = "stored events cannot be read now: the list is the one for an unknown shopper"
 STORED_PROFILES_OFF = (
     "this endpoint keeps no shopper's events; send `history`, `session` or `user_embedding` instead of `shopper`, "

@@ -95,7 +95,10 @@ def test_a_shopper_moves_a_large_sum_by_its_own_share_and_no_rounding_of_the_oth
         who for who in range(40) if norm_of(gradients(one_of(shoppers, who), model, 0.1, every)) > 0.09
     )
     alone = gradients(one_of(shoppers, leaver), model, 1.0, every)
-    whole, rest = gradients(shoppers, model, 1.0, every), gradients(without(shoppers, leaver), model, 1.0, every)
+    whole, rest = (
+        gradients(shoppers, model, 1.0, every),
+        gradients(without(shoppers, leaver), model, 1.0, every),
+    )
     assert moved({name: whole[name] - rest[name] for name in whole}, alone) < 1e-11
 
 

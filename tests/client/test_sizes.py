@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -71,3 +72,14 @@ def test_what_is_computed_counts_where_the_layout_says_less() -> None:
     question = task("gram", Trust.DISTRIBUTED, layout=layout_words({"devices": 1}))
     with pytest.raises(WireError, match="asks for 50,005,000 entries"):
         check_sizes(question, units, long, lambda: 2**30)
+
+
+@pytest.mark.parametrize(
+    ("told", "counts"), [("1048576\n", True), ("max\n", False), ("9" * 30, False), (None, False)]
+)
+def test_a_containers_limit_counts_where_it_has_one(tmp_path: Path, told: str | None, counts: bool) -> None:
+    """A node that is ended for its memory after it has charged has spent budget for nothing."""
+    if told is not None:
+        (tmp_path / "memory.max").write_text(told)
+    whole = memory_of_machine(tmp_path / "absent")
+    assert memory_of_machine(tmp_path / "memory.max") == (1048576 if counts else whole)
