@@ -3,8 +3,7 @@
 Its heartbeats come often enough that a dead node is noticed in 20 seconds; a node that died can come back at once,
 since it remembers the id under which the coordinator still believes it online; the log says why a node is turned
 away; an answer keeps the content that it is sent with; and who waits for a coordinator that is away can be asked to
-end. Flower is pinned to one version, and
-tests/federation/test_flower_contract.py watches what is replaced here.
+end. Flower is pinned to one version, and tests/federation/test_flower_contract.py watches what is replaced here.
 """
 
 from __future__ import annotations

@@ -16,13 +16,12 @@ from numpy.typing import NDArray
 
 from client.charging import PRICE_TOLERANCE
 from client.stages import shortened
-from privacy.accountant import mu_of
 from privacy.distributed_noise import NoiseShare
 from privacy.errors import ManifestError, SecureAggregationError
 from privacy.federation_identity import Identity, node_identity
 from privacy.federation_manifest import FederationManifest
 from privacy.fixed_point import GRID
-from privacy.plan import Trust, gaussian_delta
+from privacy.plan import Trust, budget_mu2
 from privacy.secagg.encoding import encode
 from privacy.secagg.manifest import RoundManifest
 from privacy.secagg.messages import Confirmations, Delivery, Invitation, Masked, Message, Roster, Survivors
@@ -144,7 +143,7 @@ class Party:
 
 def _check_cap(task: Task, agreed: FederationManifest) -> None:
     """Refuse a cap on a shopper's account above the budget that was agreed."""
-    cap = mu_of(agreed.epsilon, gaussian_delta(Trust(task.trust), agreed.delta)) ** 2
+    cap = budget_mu2(Trust(task.trust), agreed.epsilon, agreed.delta)
     if task.trust != Trust.NONE and not task.cap_mu2 <= cap * (1 + PRICE_TOLERANCE):
         raise ManifestError(
             f"the task's cap on an account is mu^2 {task.cap_mu2:.6g}; epsilon {agreed.epsilon:g} at delta "

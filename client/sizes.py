@@ -13,14 +13,13 @@ from client.cohort import Cohort, Unit
 from client.public import HEAD, Public, Q
 from client.work import PER_ITEM
 from model.gradient import ITEM_VECTORS
+from model.head import triangle
 from privacy.plan import Stage
 from proto.federation import AXES, BASIS, DEVICES, EVERYONE, Task, WireError, layout_of
 
 BYTES_OF_ENTRY: Final = 128
 """Memory that an entry takes at most while it is computed, noised and masked: 81 in a Gram triangle and 50
 under noise and masks, as measured."""
-
-
 LIMIT: Final = Path("/sys/fs/cgroup/memory.max")
 """Where Linux tells a container how much memory it may use; "max" is no limit."""
 
@@ -61,7 +60,7 @@ def check_sizes(task: Task, cohort: Cohort, public: Public, memory: Callable[[],
 def _sizes(stage: str, cohort: Cohort, public: Public) -> dict[str, int]:
     """Return the entries of the parts whose size follows from catalogue and question."""
     if stage == Stage.BASKETS:
-        return {EVERYONE: _triangle(public[AXES].shape[1])}
+        return {EVERYONE: triangle(public[AXES].shape[1])}
     if stage == Stage.GRADIENT:
         trained = public.keys() - {ITEM_VECTORS, Q, *PER_ITEM}
         return {f"{EVERYONE}/{name}": public[name].size for name in trained}
@@ -74,12 +73,12 @@ def _counted(unit: Unit, _public: Public) -> int:
 
 
 def _paired(unit: Unit, public: Public) -> int:
-    return _triangle(int(np.isin(public[HEAD], unit.items).sum()))
+    return triangle(int(np.isin(public[HEAD], unit.items).sum()))
 
 
 def _projected(unit: Unit, public: Public) -> int:
     own = BASIS + unit.part
-    return _triangle(public[own if own in public else BASIS + DEVICES].shape[1])
+    return triangle(public[own if own in public else BASIS + DEVICES].shape[1])
 
 
 _OF_UNIT: Final[dict[str, Callable[[Unit, Public], int]]] = {
@@ -87,7 +86,3 @@ _OF_UNIT: Final[dict[str, Callable[[Unit, Public], int]]] = {
     Stage.GRAM: _paired,
     Stage.SUBSPACE: _projected,
 }
-
-
-def _triangle(side: int) -> int:
-    return side * (side + 1) // 2

@@ -20,6 +20,11 @@ DAMPING = 0.2
 """Exponent that takes some of the popularity out of a history: an item counts popularity^-0.2."""
 
 
+def triangle(side: int) -> int:
+    """Return the number of entries of an upper triangle with its diagonal."""
+    return side * (side + 1) // 2
+
+
 class Basis(StrEnum):
     """In which axes histories are compared: single head items, or directions of public content over all items."""
 

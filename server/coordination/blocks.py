@@ -14,11 +14,6 @@ Array = NDArray[np.float64]
 Owners = Mapping[str, NDArray[np.int64]]
 
 
-def triangle(side: int) -> int:
-    """Return the number of entries of an upper triangle with its diagonal."""
-    return side * (side + 1) // 2
-
-
 def scatter_counts(totals: Mapping[str, Array], owners: Owners, items: int) -> Array:
     """Return counts over the whole catalogue, (items,): the one part of all items, or each merchant's at its own."""
     if DEVICES in totals:

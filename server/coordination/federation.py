@@ -15,13 +15,13 @@ from model.catalogue import PublicItems
 from model.content_axes import content_axes
 from model.encoders import encoder_named
 from model.fusion_learning import NUMBERS, TAUGHT_SURFACES
-from model.head import Head
+from model.head import Head, triangle
 from model.spectral import GramBlock, Start, leading_basis
 from privacy.accountant import BudgetError
 from privacy.failpoints import passed
 from privacy.plan import Plan, Stage
 from proto.federation import AXES, BASIS, DEVICES, EVERYONE, FUSION_START, FUSION_UNITS, MERCHANT_PART
-from server.coordination.blocks import gram_of, scatter_counts, triangle
+from server.coordination.blocks import gram_of, scatter_counts
 from server.coordination.budget import Account
 from server.coordination.collecting import Shapes
 from server.coordination.collectors import collector_of

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from model.catalogue import PublicItems
 from model.content import ItemColumns
 from model.fusion_learning import NUMBERS, TAUGHT_SURFACES
+from model.head import triangle
 from proto.federation import (
     AXES,
     BASIS,
@@ -24,7 +25,6 @@ from proto.federation import (
     Receipt,
     Task,
 )
-from server.coordination.blocks import triangle
 from server.coordination.config import FederationConfig
 from server.coordination.learner import TRAINED
 

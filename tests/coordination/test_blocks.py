@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from model.head import triangle
 from proto.federation import DEVICES, MERCHANT_PART
-from server.coordination.blocks import gram_of, scatter_counts, triangle
+from server.coordination.blocks import gram_of, scatter_counts
 
 
 def test_counts_of_merchants_land_on_their_own_items() -> None:
